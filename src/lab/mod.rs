@@ -1,0 +1,5 @@
+//! The one thread boundary: commands in, events out, and one named thread between them that owns every tensor.
+
+pub mod handle;
+pub mod protocol;
+pub mod worker;

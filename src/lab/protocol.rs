@@ -1,0 +1,265 @@
+//! What crosses the thread boundary: [`Command`] to the worker, [`Event`] from it. Plain data only, no tensor.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::recipe::{Recipe, SamplingRecipe};
+
+/// A number of optimizer steps done; step 0 is the untrained model.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Step(pub u64);
+
+/// One attention head, both numbers counted from 0.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct HeadId {
+    pub layer: usize,
+    pub head: usize,
+}
+
+/// To the worker. A closed channel means [`Command::Stop`].
+#[derive(Debug, Clone)]
+pub enum Command {
+    Pause,
+    Resume,
+    /// One optimizer step, then pause.
+    Step,
+    /// Save a checkpoint, then end the worker.
+    Stop,
+    SetProbe(String),
+    /// At most so many attention snapshots a second; 0 records none.
+    SetAttentionRate(f64),
+    /// Replaces the schedule's peak from the next step on; the shape of the schedule stays.
+    SetLearningRate(f64),
+    Sample(SampleRequest),
+    StopSampling,
+    Checkpoint,
+    Export {
+        format: ExportFormat,
+        path: PathBuf,
+    },
+    /// Go back to the last good checkpoint (offered after a loss that is not a number), paused.
+    Rollback,
+}
+
+/// A wish for text. `id` comes back with each piece, so that an older sample's late pieces can be told apart.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SampleRequest {
+    pub id: u64,
+    pub settings: SamplingRecipe,
+}
+
+/// What a model can be taken away as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExportFormat {
+    /// The run folder's checkpoint: model, optimizer, data position and random state.
+    Checkpoint,
+    /// `model.safetensors` with PyTorch's names and layout, and `config.json` beside it.
+    Safetensors,
+}
+
+/// From the worker. [`Event::Finished`] comes last and exactly once.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// Something slow before the first step, in words for the user (`preparing kernels on llvmpipe…`).
+    Preparing(String),
+    Ready(Box<ReadyReport>),
+    StateChanged(RunState),
+    /// Every step's loss arrives, several steps to an event when they are quick.
+    Progress(Vec<StepReport>),
+    Validated(ValidationReport),
+    Sampled(SampleEvent),
+    /// What was written, and where.
+    Saved {
+        what: String,
+        path: PathBuf,
+    },
+    /// Something the user should know; training goes on or pauses, as `StateChanged` says.
+    Warning(String),
+    Finished(Outcome),
+}
+
+/// What the worker is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunState {
+    Preparing,
+    Training,
+    Paused,
+    /// All steps are done; the model can still be sampled, probed and saved.
+    Completed,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// As asked; the run folder can be resumed.
+    Stopped,
+    /// It could not start or go on, and why.
+    Failed(String),
+}
+
+/// Which device was taken, and why. `name` is the adapter's or processor's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceReport {
+    pub kind: DeviceClass,
+    pub name: String,
+    /// The graphics interface (`Vulkan`, `Metal`, …) or `burn Flex`.
+    pub engine: String,
+    /// One sentence for the user: why this one.
+    pub reason: String,
+}
+
+/// What sort of hardware computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeviceClass {
+    Cpu,
+    Gpu,
+    /// A GPU interface drawn by the processor (llvmpipe, SwiftShader): right, but slow.
+    Software,
+}
+
+/// What the user asks for. Parsed from `auto`, `cpu`, `gpu` or part of an adapter's name.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum DeviceChoice {
+    #[default]
+    Auto,
+    Cpu,
+    Gpu,
+    /// An adapter whose name holds this text, software adapters included.
+    Named(String),
+}
+
+impl From<&str> for DeviceChoice {
+    fn from(text: &str) -> Self {
+        match text.to_ascii_lowercase().as_str() {
+            "auto" | "" => Self::Auto,
+            "cpu" => Self::Cpu,
+            "gpu" => Self::Gpu,
+            _ => Self::Named(text.to_owned()),
+        }
+    }
+}
+
+impl std::fmt::Display for DeviceChoice {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Self::Auto => "auto",
+            Self::Cpu => "cpu",
+            Self::Gpu => "gpu",
+            Self::Named(name) => name,
+        })
+    }
+}
+
+/// The run as it stands when the worker has a model: new, or opened from its folder.
+#[derive(Debug, Clone)]
+pub struct ReadyReport {
+    pub folder: PathBuf,
+    pub recipe: Recipe,
+    pub device: DeviceReport,
+    pub parameters: u64,
+    pub vocabulary: usize,
+    pub train_tokens: usize,
+    pub validation_tokens: usize,
+    /// Where training goes on from; 0 for a new run.
+    pub step: Step,
+    /// The curves so far, when an older run was opened.
+    pub history: Vec<StepReport>,
+    pub validations: Vec<ValidationReport>,
+    /// Seconds of training before this start.
+    pub elapsed_secs: f64,
+}
+
+/// One optimizer step: the mean loss of its batch before the update, in nats a token.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct StepReport {
+    pub step: Step,
+    pub loss: f32,
+    pub learning_rate: f64,
+    /// Global norm before clipping.
+    pub gradient_norm: f32,
+    /// Seconds of training so far, pauses not counted.
+    pub elapsed_secs: f64,
+    pub tokens_per_sec: f64,
+}
+
+/// Mean losses over random batches of each split, dropout off, in nats a token.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct ValidationReport {
+    pub step: Step,
+    pub train_loss: f32,
+    pub validation_loss: f32,
+    /// Whether this is the lowest validation loss of the run so far.
+    pub best: bool,
+}
+
+/// Attention of every head on the probe text at one moment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AttentionSnapshot {
+    pub step: Step,
+    /// The probe's tokens, printable (`␣`, `⏎` for white space); at most the model's context.
+    pub tokens: Vec<String>,
+    pub layers: usize,
+    pub heads: usize,
+    /// After softmax: `[layer, head, query, key]`, rows sum to 1, zero above the diagonal.
+    pub weights: Vec<f32>,
+    /// What was left out of the probe, in words (unknown characters, too long), or empty.
+    pub note: String,
+}
+
+impl AttentionSnapshot {
+    /// One head's weights, `[query, key]`.
+    #[must_use]
+    pub fn head(&self, head: HeadId) -> &[f32] {
+        let size = self.tokens.len() * self.tokens.len();
+        let start = (head.layer * self.heads + head.head) * size;
+        &self.weights[start..start + size]
+    }
+
+    /// The weight with which `query` looks at `key`.
+    #[must_use]
+    pub fn weight(&self, head: HeadId, query: usize, key: usize) -> f32 {
+        self.head(head)[query * self.tokens.len() + key]
+    }
+}
+
+/// A piece of a sample, in order.
+#[derive(Debug, Clone)]
+pub enum SampleEvent {
+    /// The prompt as the model sees it; `note` names what was left out.
+    Started { id: u64, step: Step, prompt: String, note: String },
+    Token { id: u64, token: SampledToken },
+    Done { id: u64 },
+}
+
+/// A drawn token with the distribution it came from (before temperature, top-k and top-p).
+#[derive(Debug, Clone, PartialEq)]
+pub struct SampledToken {
+    pub text: String,
+    pub probability: f32,
+    /// The ten likeliest, best first, printable.
+    pub alternatives: Vec<(String, f32)>,
+}
+
+/// Latest-value slot for attention: the worker puts, the window takes; an older one not taken yet is dropped.
+#[derive(Debug, Clone, Default)]
+pub struct AttentionSlot(Arc<std::sync::Mutex<Option<Arc<AttentionSnapshot>>>>);
+
+impl AttentionSlot {
+    pub fn put(&self, snapshot: AttentionSnapshot) {
+        *self.lock() = Some(Arc::new(snapshot));
+    }
+
+    #[must_use]
+    pub fn take(&self) -> Option<Arc<AttentionSnapshot>> {
+        self.lock().take()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Arc<AttentionSnapshot>>> {
+        // A panic elsewhere cannot leave an Option half written.
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,330 @@
+//! What the user asks for: the model, the text, the training and the sampling, as plain data.
+//!
+//! Knows nothing of tensors, files or windows. [`Recipe::validate`] is the only judge of whether a recipe makes sense;
+//! everything behind it may rely on that.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// Everything a run is made from. The same recipe, text and seed give the same run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    pub model: ModelRecipe,
+    pub data: DataRecipe,
+    pub training: TrainingRecipe,
+    pub sampling: SamplingRecipe,
+}
+
+/// The shape of the network: a GPT-2 (Radford et al. 2019) as nanoGPT builds it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelRecipe {
+    /// Transformer blocks, one after the other.
+    pub layers: usize,
+    /// Attention heads in each block; they share the width equally.
+    pub heads: usize,
+    /// Size of the residual stream (GPT-2's `n_embd`).
+    pub width: usize,
+    /// How many tokens the model sees at once (GPT-2's `block_size`).
+    pub context: usize,
+    /// Probability with which an activation is zeroed in training.
+    pub dropout: f64,
+    /// Whether linear layers and norms have an additive bias.
+    pub biases: bool,
+    /// Whether the output head shares the token embedding's weights.
+    pub tied_head: bool,
+}
+
+/// Where the text comes from, and the text that the attention views show.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataRecipe {
+    pub text: TextSource,
+    /// The text whose attention is recorded while the model learns.
+    pub probe: String,
+}
+
+/// A text to learn from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TextSource {
+    /// Short dialogues that the program makes itself, always the same.
+    BuiltIn,
+    /// A UTF-8 text file.
+    File(PathBuf),
+}
+
+impl fmt::Display for TextSource {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BuiltIn => formatter.write_str("built-in dialogues"),
+            Self::File(path) => write!(formatter, "{}", path.display()),
+        }
+    }
+}
+
+/// How the model is trained: AdamW (Loshchilov & Hutter 2019), linear warm-up, cosine decay.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainingRecipe {
+    /// Windows of text in one step.
+    pub batch: usize,
+    /// Length of the run; the cosine ends here.
+    pub steps: u64,
+    pub learning_rate: f64,
+    /// Where the cosine ends; equal to `learning_rate` for a constant rate.
+    pub final_learning_rate: f64,
+    pub warmup_steps: u64,
+    /// Decoupled decay of matrices and embeddings; vectors are never decayed.
+    pub weight_decay: f64,
+    pub beta_1: f64,
+    pub beta_2: f64,
+    /// Largest global norm of the gradient; 0 leaves it as it is.
+    pub gradient_clip: f64,
+    pub seed: u64,
+    /// Steps between two looks at the validation text.
+    pub evaluation_interval: u64,
+    /// Random batches of each split in such a look.
+    pub evaluation_batches: usize,
+}
+
+/// How text is drawn from the model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SamplingRecipe {
+    pub prompt: String,
+    pub tokens: usize,
+    /// 0 always takes the likeliest token.
+    pub temperature: f64,
+    /// Only the `top_k` likeliest tokens take part; 0 means all.
+    pub top_k: usize,
+    /// Only the likeliest tokens that together reach `top_p` take part; 1 means all.
+    pub top_p: f64,
+    pub seed: u64,
+}
+
+/// A field of the recipe, so that a fault can be shown where it was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Field {
+    Layers,
+    Heads,
+    Width,
+    Context,
+    Dropout,
+    Text,
+    Probe,
+    Batch,
+    Steps,
+    LearningRate,
+    FinalLearningRate,
+    WarmupSteps,
+    WeightDecay,
+    Beta1,
+    Beta2,
+    GradientClip,
+    EvaluationInterval,
+    EvaluationBatches,
+    SampleTokens,
+    Temperature,
+    TopP,
+}
+
+/// One mistake in a recipe: where it is, what is wrong and what would be right.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Fault {
+    pub field: Field,
+    pub message: String,
+}
+
+/// The most weights a recipe may ask for: past it a "micro" model no longer fits a laptop.
+pub const PARAMETERS_MAX: u64 = 200_000_000;
+/// The most memory that training may be estimated to need, in bytes.
+pub const TRAINING_BYTES_MAX: u64 = 32 << 30;
+
+impl Recipe {
+    /// Every mistake in the recipe, in the order of the fields; empty when the recipe can be run.
+    ///
+    /// `vocabulary` is the number of distinct tokens of the text, or `None` while that is not known.
+    #[must_use]
+    pub fn validate(&self, vocabulary: Option<usize>) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        self.model.check(&mut faults);
+        self.training.check(&mut faults);
+        self.sampling.check(&mut faults);
+        if self.data.probe.is_empty() {
+            faults.push(fault(Field::Probe, "the probe text is empty: type a few words for the attention views to show".into()));
+        }
+        if faults.is_empty() {
+            let vocabulary = vocabulary.unwrap_or(256);
+            let parameters = self.model.parameter_count(vocabulary);
+            let bytes = self.training_bytes(vocabulary);
+            if parameters > PARAMETERS_MAX {
+                let message = format!(
+                    "{} weights are more than the {} this program trains: lower the width or the layers",
+                    grouped(parameters),
+                    grouped(PARAMETERS_MAX)
+                );
+                faults.push(fault(Field::Width, message));
+            } else if bytes > TRAINING_BYTES_MAX {
+                let message = format!(
+                    "training would take about {}: lower the batch or the context (limit {})",
+                    bytes_text(bytes),
+                    bytes_text(TRAINING_BYTES_MAX)
+                );
+                faults.push(fault(Field::Batch, message));
+            }
+        }
+        faults
+    }
+
+    /// Bytes that training takes, roughly: weights, gradient and two moments, and the activations kept for the
+    /// backward pass. An estimate for the user's eyes; nothing is allocated by it.
+    #[must_use]
+    pub fn training_bytes(&self, vocabulary: usize) -> u64 {
+        let model = &self.model;
+        let tokens = (self.training.batch * model.context) as u64;
+        // A block keeps about 34 values per token and unit of width, and five per attention weight.
+        let per_layer = 34 * tokens * model.width as u64 + 5 * tokens * (model.context * model.heads) as u64;
+        let activations = model.layers as u64 * per_layer + 4 * tokens * vocabulary as u64;
+        4 * (4 * model.parameter_count(vocabulary) + activations)
+    }
+}
+
+impl ModelRecipe {
+    /// Width of one head: `width / heads`.
+    #[must_use]
+    pub fn head_width(&self) -> usize {
+        self.width / self.heads.max(1)
+    }
+
+    /// Number of weights, learned positions included.
+    #[must_use]
+    pub fn parameter_count(&self, vocabulary: usize) -> u64 {
+        let (width, layers) = (self.width as u64, self.layers as u64);
+        let bias = u64::from(self.biases);
+        let norm = width * (1 + bias);
+        let attention = 4 * width * width + bias * 4 * width;
+        let mlp = 8 * width * width + bias * 5 * width;
+        let head = if self.tied_head { 0 } else { vocabulary as u64 * width };
+        (vocabulary + self.context) as u64 * width + layers * (2 * norm + attention + mlp) + norm + head
+    }
+
+    /// Bytes of the weights in a file (32-bit floats).
+    #[must_use]
+    pub fn file_bytes(&self, vocabulary: usize) -> u64 {
+        4 * self.parameter_count(vocabulary)
+    }
+
+    fn check(&self, faults: &mut Vec<Fault>) {
+        in_range(faults, Field::Layers, "layers", self.layers, 1, 64);
+        in_range(faults, Field::Heads, "heads", self.heads, 1, 64);
+        in_range(faults, Field::Width, "width", self.width, 1, 4096);
+        in_range(faults, Field::Context, "context", self.context, 2, 4096);
+        let usable = (1..=64).contains(&self.heads) && (1..=4096).contains(&self.width);
+        if usable && !self.width.is_multiple_of(self.heads) {
+            let (width, heads) = (self.width, self.heads);
+            let (below, above) = (width / heads * heads, (width / heads + 1) * heads);
+            let advice = if below == 0 { format!("try {above}") } else { format!("try {below} or {above}") };
+            faults.push(fault(Field::Width, format!("width {width} is not a multiple of {heads} heads: {advice}")));
+        }
+        if !(0.0..=0.9).contains(&self.dropout) {
+            faults.push(fault(Field::Dropout, format!("dropout {} is not between 0 and 0.9", self.dropout)));
+        }
+    }
+}
+
+impl TrainingRecipe {
+    /// The learning rate of a step (0-based): linear warm-up, then a cosine down to the final rate (nanoGPT's `get_lr`).
+    #[must_use]
+    pub fn learning_rate_at(&self, step: u64) -> f64 {
+        if step < self.warmup_steps {
+            return self.learning_rate * (step + 1) as f64 / (self.warmup_steps + 1) as f64;
+        }
+        if step >= self.steps {
+            return self.final_learning_rate;
+        }
+        let progress = (step - self.warmup_steps) as f64 / (self.steps - self.warmup_steps).max(1) as f64;
+        let cosine = 0.5 * (1.0 + (std::f64::consts::PI * progress).cos());
+        self.final_learning_rate + cosine * (self.learning_rate - self.final_learning_rate)
+    }
+
+    fn check(&self, faults: &mut Vec<Fault>) {
+        in_range(faults, Field::Batch, "batch", self.batch, 1, 4096);
+        in_range(faults, Field::Steps, "steps", self.steps, 1, 10_000_000);
+        let rate = self.learning_rate;
+        if !(rate > 0.0 && rate <= 1.0) {
+            faults.push(fault(Field::LearningRate, format!("learning rate {rate} is not above 0 and at most 1: try 0.001")));
+        } else if !(0.0..=rate).contains(&self.final_learning_rate) {
+            let message = format!("final learning rate {} is not between 0 and the learning rate {rate}", self.final_learning_rate);
+            faults.push(fault(Field::FinalLearningRate, message));
+        }
+        if self.warmup_steps > self.steps {
+            let message = format!("warm-up of {} steps is longer than the run of {}", self.warmup_steps, self.steps);
+            faults.push(fault(Field::WarmupSteps, message));
+        }
+        if !(0.0..=1.0).contains(&self.weight_decay) {
+            faults.push(fault(Field::WeightDecay, format!("weight decay {} is not between 0 and 1", self.weight_decay)));
+        }
+        for (field, name, beta) in [(Field::Beta1, "β1", self.beta_1), (Field::Beta2, "β2", self.beta_2)] {
+            if !(0.0..1.0).contains(&beta) {
+                faults.push(fault(field, format!("{name} {beta} is not at least 0 and below 1")));
+            }
+        }
+        if !(0.0..=1e6).contains(&self.gradient_clip) {
+            let message = format!("gradient clip {} is not between 0 (off) and 1,000,000", self.gradient_clip);
+            faults.push(fault(Field::GradientClip, message));
+        }
+        in_range(faults, Field::EvaluationInterval, "evaluation interval", self.evaluation_interval, 1, 1_000_000);
+        in_range(faults, Field::EvaluationBatches, "evaluation batches", self.evaluation_batches, 1, 1000);
+    }
+}
+
+impl SamplingRecipe {
+    fn check(&self, faults: &mut Vec<Fault>) {
+        in_range(faults, Field::SampleTokens, "sample length", self.tokens, 1, 100_000);
+        if !(0.0..=10.0).contains(&self.temperature) {
+            faults.push(fault(Field::Temperature, format!("temperature {} is not between 0 and 10", self.temperature)));
+        }
+        if !(self.top_p > 0.0 && self.top_p <= 1.0) {
+            faults.push(fault(Field::TopP, format!("top-p {} is not above 0 and at most 1", self.top_p)));
+        }
+    }
+}
+
+fn fault(field: Field, message: String) -> Fault {
+    Fault { field, message }
+}
+
+fn in_range<N: PartialOrd + fmt::Display>(faults: &mut Vec<Fault>, field: Field, name: &str, value: N, low: N, high: N) {
+    if value < low || value > high {
+        faults.push(fault(field, format!("{name} {value} is not between {low} and {high}")));
+    }
+}
+
+/// A whole number with commas between groups of three: `804,096`.
+#[must_use]
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (place, digit) in digits.char_indices() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A size in the unit that fits it: `3.2 MB` (1 MB is 1,000,000 bytes).
+#[must_use]
+pub fn bytes_text(bytes: u64) -> String {
+    match bytes {
+        0..1_000 => format!("{bytes} B"),
+        1_000..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
+        _ => format!("{:.1} GB", bytes as f64 / 1e9),
+    }
+}

@@ -1,0 +1,92 @@
+//! What a panel may ask for. Panels read the store and the settings and return actions; only `App::apply` acts on them.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::lab::protocol::{DeviceChoice, ExportFormat, HeadId};
+use crate::preset::Preset;
+use crate::recipe::{Recipe, SamplingRecipe};
+
+/// One wish of the user's.
+#[derive(Debug, Clone)]
+#[must_use = "an action does nothing until App::apply gets it"]
+pub enum Action {
+    // The run.
+    Train,
+    Pause,
+    StepOnce,
+    Reset,
+    Checkpoint,
+    Rollback,
+    OpenRun(PathBuf),
+    SetProbe(String),
+    Sample(Box<SamplingRecipe>),
+    StopSampling,
+
+    // The draft that the next run is made from.
+    EditRecipe(Box<Recipe>),
+    UsePreset(Box<Preset>),
+    SetDevice(DeviceChoice),
+
+    // Files: the window asks for a path, then the file desk works.
+    Pick(PickPurpose),
+    OpenPath(PickPurpose, PathBuf),
+    OverlayRun(PathBuf),
+    RemoveOverlay(PathBuf),
+
+    // The window itself.
+    SetView(Box<ViewSettings>),
+    CopyText(String),
+    ToggleShortcuts,
+    ToggleAbout,
+    SetTheme(Theme),
+    ZoomIn,
+    ZoomOut,
+    ZoomReset,
+    ResetLayout,
+    Quit,
+}
+
+/// What a path is wanted for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum PickPurpose {
+    OpenText,
+    OpenPreset,
+    OpenRun,
+    OverlayRun,
+    SavePreset,
+    Export(ExportFormat),
+    /// Loss and rate curves as comma-separated values.
+    SaveCurves,
+    /// A picture of the loss view.
+    SaveLossPicture,
+}
+
+/// How the views look: remembered between starts, changed only as a whole through [`Action::SetView`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ViewSettings {
+    pub log_loss: bool,
+    /// 0 shows every value, towards 1 averages more.
+    pub smoothing: f32,
+    pub show_rates: bool,
+    pub selected: HeadId,
+    /// Colours follow the square root of the weight, which shows faint attention.
+    pub square_root: bool,
+}
+
+impl Default for ViewSettings {
+    fn default() -> Self {
+        Self { log_loss: false, smoothing: 0.6, show_rates: true, selected: HeadId::default(), square_root: true }
+    }
+}
+
+/// Light, dark, or as the system has it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Theme {
+    #[default]
+    System,
+    Light,
+    Dark,
+}
