@@ -9,10 +9,15 @@
 //!                                                   └─► run folder (recipe, metrics, checkpoints)
 //! ```
 
+pub mod device;
+pub mod headless;
 pub mod lab;
+pub mod model;
 pub mod preset;
 pub mod recipe;
+pub mod runs;
 pub mod store;
 pub mod text;
+pub mod train;
 #[cfg(feature = "gui")]
 pub mod ui;

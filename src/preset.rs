@@ -31,7 +31,9 @@ struct Version {
 /// Why a preset could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum PresetError {
-    #[error("preset format {found} is not known to this program (it reads format {FORMAT}): was it made by a newer Headlight?")]
+    #[error(
+        "preset format {found} is not known to this program (it reads format {FORMAT}): was it made by a newer Headlight?"
+    )]
     Version { found: u32 },
     #[error("not a preset: {0}")]
     Syntax(String),

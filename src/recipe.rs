@@ -155,7 +155,10 @@ impl Recipe {
         self.training.check(&mut faults);
         self.sampling.check(&mut faults);
         if self.data.probe.is_empty() {
-            faults.push(fault(Field::Probe, "the probe text is empty: type a few words for the attention views to show".into()));
+            faults.push(fault(
+                Field::Probe,
+                "the probe text is empty: type a few words for the attention views to show".into(),
+            ));
         }
         if faults.is_empty() {
             let vocabulary = vocabulary.unwrap_or(256);
@@ -256,9 +259,15 @@ impl TrainingRecipe {
         in_range(faults, Field::Steps, "steps", self.steps, 1, 10_000_000);
         let rate = self.learning_rate;
         if !(rate > 0.0 && rate <= 1.0) {
-            faults.push(fault(Field::LearningRate, format!("learning rate {rate} is not above 0 and at most 1: try 0.001")));
+            faults.push(fault(
+                Field::LearningRate,
+                format!("learning rate {rate} is not above 0 and at most 1: try 0.001"),
+            ));
         } else if !(0.0..=rate).contains(&self.final_learning_rate) {
-            let message = format!("final learning rate {} is not between 0 and the learning rate {rate}", self.final_learning_rate);
+            let message = format!(
+                "final learning rate {} is not between 0 and the learning rate {rate}",
+                self.final_learning_rate
+            );
             faults.push(fault(Field::FinalLearningRate, message));
         }
         if self.warmup_steps > self.steps {
@@ -266,7 +275,8 @@ impl TrainingRecipe {
             faults.push(fault(Field::WarmupSteps, message));
         }
         if !(0.0..=1.0).contains(&self.weight_decay) {
-            faults.push(fault(Field::WeightDecay, format!("weight decay {} is not between 0 and 1", self.weight_decay)));
+            faults
+                .push(fault(Field::WeightDecay, format!("weight decay {} is not between 0 and 1", self.weight_decay)));
         }
         for (field, name, beta) in [(Field::Beta1, "β1", self.beta_1), (Field::Beta2, "β2", self.beta_2)] {
             if !(0.0..1.0).contains(&beta) {
@@ -298,7 +308,14 @@ fn fault(field: Field, message: String) -> Fault {
     Fault { field, message }
 }
 
-fn in_range<N: PartialOrd + fmt::Display>(faults: &mut Vec<Fault>, field: Field, name: &str, value: N, low: N, high: N) {
+fn in_range<N: PartialOrd + fmt::Display>(
+    faults: &mut Vec<Fault>,
+    field: Field,
+    name: &str,
+    value: N,
+    low: N,
+    high: N,
+) {
     if value < low || value > high {
         faults.push(fault(field, format!("{name} {value} is not between {low} and {high}")));
     }

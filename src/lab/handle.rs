@@ -28,10 +28,23 @@ pub struct RunSpec {
 /// Where a run comes from.
 #[derive(Debug, Clone)]
 pub enum Origin {
-    /// A new run in a folder that does not exist yet or is empty.
-    New { recipe: Box<Recipe>, folder: PathBuf },
+    New {
+        recipe: Box<Recipe>,
+        place: Place,
+    },
     /// A run folder, from its last checkpoint.
-    Open { folder: PathBuf },
+    Open {
+        folder: PathBuf,
+    },
+}
+
+/// Where a new run is kept.
+#[derive(Debug, Clone)]
+pub enum Place {
+    /// In this folder, which does not exist yet or is empty.
+    At(PathBuf),
+    /// In a new folder among the user's runs, named by the day and this.
+    Named(String),
 }
 
 /// A running worker. Dropping it closes the command channel, which ends the worker after a checkpoint.
@@ -62,8 +75,9 @@ impl RunHandle {
         let attention = AttentionSlot::default();
         let outbox = worker::Outbox::new(event_sender, attention.clone(), wake);
         let thread = std::thread::Builder::new().name("headlight-worker".into()).spawn(move || {
-            let outcome = catch_unwind(AssertUnwindSafe(|| body(&outbox, &command_receiver)))
-                .unwrap_or_else(|panic| Outcome::Failed(format!("the worker stopped by a bug: {}", panic_text(&*panic))));
+            let outcome = catch_unwind(AssertUnwindSafe(|| body(&outbox, &command_receiver))).unwrap_or_else(|panic| {
+                Outcome::Failed(format!("the worker stopped by a bug: {}", panic_text(&*panic)))
+            });
             outbox.finish(outcome);
         });
         let thread = thread.expect("the system starts a thread");
@@ -111,7 +125,11 @@ impl RunHandle {
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
-    panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message")
 }
 
 #[cfg(test)]
@@ -130,7 +148,10 @@ mod tests {
             panic!("lost the thread");
         });
         assert_eq!(events.len(), 2, "{events:?}");
-        assert!(matches!(&events[1], Event::Finished(Outcome::Failed(why)) if why.contains("lost the thread")), "{events:?}");
+        assert!(
+            matches!(&events[1], Event::Finished(Outcome::Failed(why)) if why.contains("lost the thread")),
+            "{events:?}"
+        );
     }
 
     #[test]

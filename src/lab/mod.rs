@@ -1,5 +1,8 @@
 //! The one thread boundary: commands in, events out, and one named thread between them that owns every tensor.
 
+pub mod ask;
+pub mod desk;
 pub mod handle;
 pub mod protocol;
-pub mod worker;
+mod start;
+mod worker;

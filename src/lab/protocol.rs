@@ -40,7 +40,7 @@ pub enum Command {
         format: ExportFormat,
         path: PathBuf,
     },
-    /// Go back to the last good checkpoint (offered after a loss that is not a number), paused.
+    /// Go back to the last good checkpoint (offered after [`Event::Diverged`]), paused.
     Rollback,
 }
 
@@ -75,6 +75,12 @@ pub enum Event {
     Saved {
         what: String,
         path: PathBuf,
+    },
+    /// The loss of the step after `step` was not a number. That step was not made and the run is paused;
+    /// [`Command::Rollback`] goes back to the last checkpoint.
+    Diverged {
+        step: Step,
+        message: String,
     },
     /// Something the user should know; training goes on or pauses, as `StateChanged` says.
     Warning(String),
@@ -171,6 +177,8 @@ pub struct ReadyReport {
     pub validations: Vec<ValidationReport>,
     /// Seconds of training before this start.
     pub elapsed_secs: f64,
+    /// Why training cannot go on, when the run can only be looked at (its text is gone or changed).
+    pub blocked: Option<String>,
 }
 
 /// One optimizer step: the mean loss of its batch before the update, in nats a token.
@@ -230,9 +238,19 @@ impl AttentionSnapshot {
 #[derive(Debug, Clone)]
 pub enum SampleEvent {
     /// The prompt as the model sees it; `note` names what was left out.
-    Started { id: u64, step: Step, prompt: String, note: String },
-    Token { id: u64, token: SampledToken },
-    Done { id: u64 },
+    Started {
+        id: u64,
+        step: Step,
+        prompt: String,
+        note: String,
+    },
+    Token {
+        id: u64,
+        token: SampledToken,
+    },
+    Done {
+        id: u64,
+    },
 }
 
 /// A drawn token with the distribution it came from (before temperature, top-k and top-p).

@@ -1,9 +1,26 @@
-//! The worker: the loop that owns every tensor.
+//! The worker: the loop of the one thread that owns every tensor of a run.
 
-use crossbeam_channel::{Receiver, Sender};
+use std::collections::VecDeque;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use burn::tensor::Device;
+use crossbeam_channel::{Receiver, Sender, TryRecvError};
 
 use super::handle::{RunSpec, Wake};
-use super::protocol::{AttentionSlot, AttentionSnapshot, Command, Event, Outcome};
+use super::protocol::{
+    AttentionSlot, AttentionSnapshot, Command, Event, ExportFormat, Outcome, ReadyReport, RunState, SampleEvent,
+    SampleRequest, StepReport, ValidationReport,
+};
+use super::start::{self, Opened};
+use crate::recipe::bytes_text;
+use crate::runs::{Checkpoint, Kept, RunError, RunFolder, TrainingState, copy_run, export_safetensors, read_curves};
+use crate::train::{NotFinite, Probe, Sampler, Trainer, record_attention};
+
+/// Events wait at most so long before they are sent: about 30 times a second.
+const FLUSH_INTERVAL: Duration = Duration::from_millis(33);
+/// The part of the time that recording attention may take from training, as one in so many.
+const ATTENTION_SHARE: u32 = 25;
 
 /// The worker's way out: events in order, attention as a latest value, a wake for who waits.
 pub struct Outbox {
@@ -24,7 +41,7 @@ impl Outbox {
         sent
     }
 
-    pub fn put_attention(&self, snapshot: AttentionSnapshot) {
+    fn put_attention(&self, snapshot: AttentionSnapshot) {
         self.attention.put(snapshot);
         (self.wake)();
     }
@@ -34,6 +51,450 @@ impl Outbox {
     }
 }
 
-pub(super) fn run(_spec: RunSpec, _outbox: &Outbox, _commands: &Receiver<Command>) -> Outcome {
-    Outcome::Stopped
+/// Commands as they come, with those that came while the run was being opened.
+pub(super) struct Inbox<'a> {
+    channel: &'a Receiver<Command>,
+    early: VecDeque<Command>,
+}
+
+impl<'a> Inbox<'a> {
+    /// Keeps commands for later; `false` once the run is to end.
+    pub(super) fn goes_on(&mut self) -> bool {
+        loop {
+            match self.channel.try_recv() {
+                Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return false,
+                Ok(command) => self.early.push_back(command),
+                Err(TryRecvError::Empty) => return true,
+            }
+        }
+    }
+
+    /// The next command; waits for it if `wait`, else `None` when there is none. A closed channel means stop.
+    fn next(&mut self, wait: bool) -> Option<Command> {
+        if let Some(command) = self.early.pop_front() {
+            return Some(command);
+        }
+        if wait {
+            return Some(self.channel.recv().unwrap_or(Command::Stop));
+        }
+        match self.channel.try_recv() {
+            Ok(command) => Some(command),
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Disconnected) => Some(Command::Stop),
+        }
+    }
+}
+
+/// Opens the run and works until it is stopped.
+pub(super) fn run(spec: RunSpec, outbox: &Outbox, commands: &Receiver<Command>) -> Outcome {
+    let mut inbox = Inbox { channel: commands, early: VecDeque::new() };
+    match start::open(&spec, outbox, &mut inbox) {
+        Ok(Some(opened)) => Worker::new(spec, opened, outbox).work(&mut inbox),
+        Ok(None) => Outcome::Stopped,
+        Err(error) => Outcome::Failed(format!("{error:#}")),
+    }
+}
+
+struct Worker<'a> {
+    spec: RunSpec,
+    outbox: &'a Outbox,
+    trainer: Trainer,
+    folder: RunFolder,
+    device: Device,
+    /// Why training cannot go on in this run, when it can only be looked at.
+    blocked: Option<String>,
+    /// The log has not been told yet that training goes on from here.
+    resumed: bool,
+    state: RunState,
+    probe: Probe,
+    /// The attention shown is older than the model or the probe.
+    attention_stale: bool,
+    attention_due: Instant,
+    sampler: Option<(u64, Sampler)>,
+    pending: Vec<StepReport>,
+    sent_at: Instant,
+    elapsed_secs: f64,
+    step_secs: f64,
+    evaluated: Option<u64>,
+    best: Option<f32>,
+    log_failed: bool,
+}
+
+impl<'a> Worker<'a> {
+    fn new(spec: RunSpec, opened: Opened, outbox: &'a Outbox) -> Self {
+        let Opened { trainer, folder, device, report, history, blocked, state } = opened;
+        let recipe = trainer.recipe();
+        let probe = Probe::new(&recipe.data.probe, &trainer.dataset().tokenizer, recipe.model.context);
+        let evaluated =
+            history.validations.last().map(|last| last.step.0).filter(|&step| step == trainer.step_count().0);
+        let mut worker = Self {
+            spec,
+            outbox,
+            trainer,
+            folder,
+            device,
+            blocked,
+            resumed: true,
+            state: RunState::Paused,
+            probe,
+            attention_stale: true,
+            attention_due: Instant::now(),
+            sampler: None,
+            pending: Vec::new(),
+            sent_at: Instant::now(),
+            elapsed_secs: state.map_or(0.0, |state| state.elapsed_secs),
+            step_secs: 0.0,
+            evaluated,
+            best: state.and_then(|state| state.best_validation_loss),
+            log_failed: false,
+        };
+        worker.outbox.send(Event::Ready(Box::new(ReadyReport {
+            folder: worker.folder.path().to_owned(),
+            recipe: worker.trainer.recipe().clone(),
+            device: report,
+            parameters: burn::module::Module::num_params(&worker.trainer.validation_model()) as u64,
+            vocabulary: worker.trainer.dataset().tokenizer.vocabulary(),
+            train_tokens: worker.trainer.dataset().train.len(),
+            validation_tokens: worker.trainer.dataset().validation.len(),
+            step: worker.trainer.step_count(),
+            history: history.steps,
+            validations: history.validations,
+            elapsed_secs: worker.elapsed_secs,
+            blocked: worker.blocked.clone(),
+        })));
+        let stopped = worker.spec.stop_at.is_some_and(|stop| stop <= worker.trainer.step_count());
+        let rests = worker.spec.start_paused || stopped || worker.blocked.is_some();
+        match worker.resting_state() {
+            RunState::Paused if !rests => worker.enter(RunState::Training),
+            state => worker.enter(state),
+        }
+        worker
+    }
+
+    fn work(mut self, inbox: &mut Inbox<'_>) -> Outcome {
+        loop {
+            let attention = self.attention_stale && self.spec.attention_per_sec > 0.0;
+            let busy = self.state == RunState::Training || self.sampler.is_some() || attention;
+            while let Some(command) = inbox.next(!busy) {
+                if matches!(command, Command::Stop) {
+                    return self.stop();
+                }
+                self.obey(command);
+                if !busy {
+                    break;
+                }
+            }
+            if self.state == RunState::Training {
+                self.train();
+            }
+            self.sample();
+            self.show_attention();
+            if self.sent_at.elapsed() >= FLUSH_INTERVAL && !self.flush() {
+                return self.stop();
+            }
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Stop => {}
+            Command::Pause => {
+                if self.state == RunState::Training {
+                    self.enter(RunState::Paused);
+                }
+            }
+            Command::Resume => self.resume(),
+            Command::Step => {
+                self.resume();
+                if self.state == RunState::Training {
+                    self.train();
+                    if self.state == RunState::Training {
+                        self.enter(RunState::Paused);
+                    }
+                }
+            }
+            Command::SetProbe(text) => {
+                self.probe = Probe::new(&text, &self.trainer.dataset().tokenizer, self.trainer.recipe().model.context);
+                self.attention_stale = true;
+                self.attention_due = Instant::now();
+            }
+            Command::SetAttentionRate(rate) => self.spec.attention_per_sec = rate,
+            Command::SetLearningRate(rate) if rate > 0.0 && rate <= 1.0 => self.trainer.set_learning_rate(rate),
+            Command::SetLearningRate(rate) => self.warn(format!("learning rate {rate} is not above 0 and at most 1")),
+            Command::Sample(SampleRequest { id, settings }) => {
+                let sampler = Sampler::new(settings, &self.trainer.dataset().tokenizer);
+                let (prompt, note) = (sampler.prompt.clone(), sampler.note.clone());
+                let step = self.trainer.step_count();
+                self.outbox.send(Event::Sampled(SampleEvent::Started { id, step, prompt, note }));
+                self.sampler = Some((id, sampler));
+            }
+            Command::StopSampling => {
+                if let Some((id, _)) = self.sampler.take() {
+                    self.outbox.send(Event::Sampled(SampleEvent::Done { id }));
+                }
+            }
+            Command::Checkpoint => {
+                if self.save_checkpoint() {
+                    let path = self.folder.checkpoint(Kept::Last);
+                    self.saved(format!("checkpoint of step {}", self.trainer.step_count().0), &path);
+                }
+            }
+            Command::Export { format, path } => self.export(format, &path),
+            Command::Rollback => self.rollback(),
+        }
+    }
+
+    fn resume(&mut self) {
+        match (&self.blocked, self.state) {
+            (Some(why), _) => self.warn(why.clone()),
+            (None, RunState::Paused) => {
+                // Past a stop the run goes on to its end.
+                if self.spec.stop_at.is_some_and(|stop| stop <= self.trainer.step_count()) {
+                    self.spec.stop_at = None;
+                }
+                self.enter(RunState::Training);
+            }
+            (None, _) => {}
+        }
+    }
+
+    /// What the run is when it does not train.
+    fn resting_state(&self) -> RunState {
+        let done = self.trainer.step_count().0 >= self.trainer.recipe().training.steps;
+        if done { RunState::Completed } else { RunState::Paused }
+    }
+
+    fn enter(&mut self, state: RunState) {
+        self.state = state;
+        self.attention_due = Instant::now();
+        self.flush();
+        self.outbox.send(Event::StateChanged(state));
+    }
+
+    /// One step with what belongs to it: log, evaluation, checkpoint, and the end of the run.
+    fn train(&mut self) {
+        let started = Instant::now();
+        if std::mem::take(&mut self.resumed) {
+            let step = self.trainer.step_count();
+            let written = self.folder.log_resumed(step);
+            self.log_result(written);
+        }
+        if self.trainer.step_count().0 == 0 {
+            self.evaluate();
+        }
+        let result = match self.trainer.step() {
+            Ok(result) => result,
+            Err(not_finite) => return self.diverged(not_finite),
+        };
+        let step = self.trainer.step_count();
+        let secs = started.elapsed().as_secs_f64();
+        self.elapsed_secs += secs;
+        // The first step compiles kernels or warms caches; after it a running mean keeps the figure calm.
+        self.step_secs = if step.0 < 3 || self.step_secs == 0.0 { secs } else { 0.95 * self.step_secs + 0.05 * secs };
+        let report = StepReport {
+            step,
+            loss: result.loss,
+            learning_rate: result.learning_rate,
+            gradient_norm: result.gradient_norm,
+            elapsed_secs: self.elapsed_secs,
+            tokens_per_sec: self.trainer.tokens_per_step() as f64 / self.step_secs,
+        };
+        let written = self.folder.log_step(report);
+        self.log_result(written);
+        self.pending.push(report);
+        self.attention_stale = true;
+        let training = &self.trainer.recipe().training;
+        let done = step.0 >= training.steps;
+        if done || step.0.is_multiple_of(training.evaluation_interval) {
+            let started = Instant::now();
+            self.evaluate();
+            self.save_checkpoint();
+            self.elapsed_secs += started.elapsed().as_secs_f64();
+        }
+        if done {
+            self.enter(RunState::Completed);
+        } else if self.spec.stop_at.is_some_and(|stop| stop <= step) {
+            self.save_checkpoint();
+            self.enter(RunState::Paused);
+        }
+    }
+
+    fn evaluate(&mut self) {
+        let step = self.trainer.step_count();
+        if self.evaluated == Some(step.0) {
+            return;
+        }
+        let (train_loss, validation_loss) = self.trainer.evaluate();
+        let best = self.best.is_none_or(|best| validation_loss < best);
+        let report = ValidationReport { step, train_loss, validation_loss, best };
+        self.evaluated = Some(step.0);
+        let written = self.folder.log_validation(report);
+        self.log_result(written);
+        self.flush();
+        self.outbox.send(Event::Validated(report));
+        if best {
+            self.best = Some(validation_loss);
+            // The untrained model is not worth keeping.
+            if step.0 > 0 {
+                let path = self.folder.checkpoint(Kept::Best);
+                self.save_to(&path);
+            }
+        }
+    }
+
+    fn diverged(&mut self, error: NotFinite) {
+        self.enter(RunState::Paused);
+        let message = format!(
+            "{error}. That step was not made and the run is paused: go back to the last checkpoint, and try a lower learning rate"
+        );
+        self.outbox.send(Event::Diverged { step: self.trainer.step_count(), message });
+    }
+
+    /// Goes back to the last checkpoint, or to the first weights where there is none.
+    fn rollback(&mut self) {
+        let path = self.folder.checkpoint(Kept::Last);
+        let (recipe, dataset) = (self.folder.file.recipe.clone(), self.trainer.shared_dataset());
+        let reloaded = if path.is_file() {
+            let vocabulary = dataset.tokenizer.vocabulary();
+            Checkpoint::load(&path, &recipe.model, vocabulary, &self.device).map(Some)
+        } else {
+            Ok(None)
+        };
+        let curves = reloaded.and_then(|checkpoint| Ok((checkpoint, read_curves(self.folder.path())?)));
+        match curves {
+            Err(error) => self.warn(error.to_string()),
+            Ok((checkpoint, _)) => {
+                let learning_rate = self.trainer.recipe().training.learning_rate;
+                let state = checkpoint.as_ref().map(|checkpoint| checkpoint.state);
+                self.trainer = start::trainer_at(recipe, dataset, &self.device, checkpoint);
+                self.trainer.set_learning_rate(learning_rate);
+                self.best = state.and_then(|state| state.best_validation_loss);
+                self.evaluated = None;
+                self.resumed = true;
+                self.attention_stale = true;
+                self.enter(RunState::Paused);
+                self.warn(format!("back at step {}; paused", self.trainer.step_count().0));
+            }
+        }
+    }
+
+    fn sample(&mut self) {
+        let Some((id, mut sampler)) = self.sampler.take() else { return };
+        let model = self.trainer.validation_model();
+        let context = self.trainer.recipe().model.context;
+        let started = Instant::now();
+        // While training, text gets a part of the time: half of what a step takes.
+        let budget =
+            Duration::from_secs_f64(if self.state == RunState::Training { self.step_secs / 2.0 } else { 0.02 });
+        loop {
+            let token = sampler.next(&model, context, &self.trainer.dataset().tokenizer, &self.device);
+            let Some(token) = token else {
+                self.outbox.send(Event::Sampled(SampleEvent::Done { id }));
+                return;
+            };
+            self.outbox.send(Event::Sampled(SampleEvent::Token { id, token }));
+            if started.elapsed() >= budget {
+                break;
+            }
+        }
+        self.sampler = Some((id, sampler));
+    }
+
+    fn show_attention(&mut self) {
+        let rate = self.spec.attention_per_sec;
+        if !self.attention_stale || rate <= 0.0 || Instant::now() < self.attention_due {
+            return;
+        }
+        let started = Instant::now();
+        let model = self.trainer.validation_model();
+        let tokenizer = &self.trainer.dataset().tokenizer;
+        let snapshot = record_attention(&model, &self.probe, tokenizer, self.trainer.step_count(), &self.device);
+        self.attention_stale = false;
+        let rest = Duration::from_secs_f64(1.0 / rate).max(started.elapsed() * ATTENTION_SHARE);
+        self.attention_due = started + rest;
+        self.outbox.put_attention(snapshot);
+    }
+
+    fn state_now(&self) -> TrainingState {
+        let training = &self.trainer.recipe().training;
+        TrainingState {
+            step: self.trainer.step_count(),
+            learning_rate: training.learning_rate,
+            final_learning_rate: training.final_learning_rate,
+            elapsed_secs: self.elapsed_secs,
+            best_validation_loss: self.best,
+        }
+    }
+
+    /// Saves what resume needs; a fault is told and training goes on.
+    fn save_checkpoint(&mut self) -> bool {
+        let path = self.folder.checkpoint(Kept::Last);
+        let flushed = self.folder.flush();
+        self.log_result(flushed);
+        self.save_to(&path)
+    }
+
+    fn save_to(&self, path: &Path) -> bool {
+        let saved =
+            Checkpoint::save(path, &self.trainer.validation_model(), self.trainer.optimizer(), self.state_now());
+        if let Err(error) = &saved {
+            self.warn(format!("the checkpoint could not be saved, the older one is kept: {error}"));
+        }
+        saved.is_ok()
+    }
+
+    fn export(&mut self, format: ExportFormat, path: &Path) {
+        let model = self.trainer.validation_model();
+        let exported = match format {
+            ExportFormat::Safetensors => {
+                let recipe = &self.trainer.recipe().model;
+                export_safetensors(path, &model, recipe, &self.trainer.dataset().tokenizer)
+            }
+            ExportFormat::Checkpoint => {
+                self.save_checkpoint();
+                copy_run(self.folder.path(), path)
+            }
+        };
+        match exported {
+            Ok(bytes) => {
+                self.saved(format!("export of step {} ({})", self.trainer.step_count().0, bytes_text(bytes)), path)
+            }
+            Err(error) => self.warn(format!("the export failed: {error}")),
+        }
+    }
+
+    fn stop(mut self) -> Outcome {
+        self.flush();
+        if self.blocked.is_none() && self.trainer.step_count().0 > 0 && !self.resumed {
+            self.save_checkpoint();
+        }
+        let flushed = self.folder.flush();
+        self.log_result(flushed);
+        Outcome::Stopped
+    }
+
+    /// Sends what waits; `false` when nobody listens any more.
+    fn flush(&mut self) -> bool {
+        self.sent_at = Instant::now();
+        let flushed = self.folder.flush();
+        self.log_result(flushed);
+        self.pending.is_empty() || self.outbox.send(Event::Progress(std::mem::take(&mut self.pending)))
+    }
+
+    /// Tells a fault of the log once; training goes on without it.
+    fn log_result(&mut self, result: Result<(), RunError>) {
+        if let Err(error) = result
+            && !std::mem::replace(&mut self.log_failed, true)
+        {
+            self.warn(format!("the curve is no longer written to disk: {error}; training goes on"));
+        }
+    }
+
+    fn saved(&self, what: String, path: &Path) {
+        self.outbox.send(Event::Saved { what, path: path.to_owned() });
+    }
+
+    fn warn(&self, text: String) {
+        self.outbox.send(Event::Warning(text));
+    }
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::layout::Pane;
 use crate::lab::protocol::{DeviceChoice, ExportFormat, HeadId};
 use crate::preset::Preset;
 use crate::recipe::{Recipe, SamplingRecipe};
@@ -26,6 +27,7 @@ pub enum Action {
 
     // The draft that the next run is made from.
     EditRecipe(Box<Recipe>),
+    EditSampling(Box<SamplingRecipe>),
     UsePreset(Box<Preset>),
     SetDevice(DeviceChoice),
 
@@ -45,7 +47,15 @@ pub enum Action {
     ZoomOut,
     ZoomReset,
     ResetLayout,
+    /// Shows a hidden pane or hides a shown one.
+    TogglePane(Pane),
+    /// The path window asks what a typed path leads to.
+    LookAt(PathBuf),
+    ClosePicker,
     Quit,
+    /// The answers to the question before a quit that would end a run.
+    SaveAndQuit,
+    KeepOpen,
 }
 
 /// What a path is wanted for.

@@ -1,0 +1,43 @@
+//! The same jobs from the command line, fed by the same events as the window.
+
+/// A line on standard output. Unlike `println!` it reports a closed pipe as an error, which `main` takes as the end.
+macro_rules! say {
+    ($($text:tt)*) => {
+        writeln!(std::io::stdout(), $($text)*)?
+    };
+}
+
+mod args;
+mod questions;
+mod train;
+
+pub use args::{Arguments, Job, WindowArguments};
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+/// Does one job and says how it ended.
+///
+/// # Errors
+/// In words for the user; nothing was lost.
+pub fn run(job: Job) -> Result<ExitCode> {
+    match job {
+        Job::Train(arguments) => train::train(arguments),
+        Job::Resume(arguments) => train::resume(arguments),
+        Job::Evaluate(arguments) => questions::evaluate(&arguments),
+        Job::Sample(arguments) => questions::sample(&arguments),
+        Job::Logits(arguments) => questions::logits(&arguments),
+        Job::Attention(arguments) => questions::attention(&arguments),
+        Job::Export(arguments) => questions::export(&arguments),
+        Job::Doctor(arguments) => questions::doctor(&arguments),
+    }
+}
+
+/// Trains the default preset in the terminal: what the program does where there is no window.
+///
+/// # Errors
+/// As [`run`].
+pub fn train_default() -> Result<ExitCode> {
+    train::train_default()
+}

@@ -1,0 +1,166 @@
+//! Jobs that ask something of a finished or running run.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use serde_json::json;
+
+use super::args::{
+    DoctorArguments, EvaluateArguments, ExportArguments, ModelArguments, PromptArguments, SampleArguments,
+};
+use crate::device;
+use crate::lab::ask::{self, Opened, Prompt};
+use crate::lab::protocol::{DeviceChoice, HeadId};
+use crate::recipe::{bytes_text, grouped};
+use crate::runs::Kept;
+
+fn open(arguments: &ModelArguments) -> Result<Opened> {
+    let kept = if arguments.best { Kept::Best } else { Kept::Last };
+    Opened::open(&arguments.run, kept, &DeviceChoice::from(arguments.device.as_str()))
+}
+
+pub(super) fn evaluate(arguments: &EvaluateArguments) -> Result<ExitCode> {
+    let found = open(&arguments.model)?.evaluate(arguments.text.as_deref())?;
+    if arguments.json {
+        say!("{}", serde_json::to_string(&found)?);
+    } else {
+        say!("loss          {:.4} nats a token", found.loss);
+        say!("perplexity    {:.4}", found.perplexity);
+        say!("bits per byte {:.4}", found.bits_per_byte);
+        say!("over {} tokens, model of step {}", grouped(found.tokens as u64), grouped(found.step.0));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn sample(arguments: &SampleArguments) -> Result<ExitCode> {
+    let opened = open(&arguments.model)?;
+    let mut recipe = opened.file.recipe.clone();
+    let settings = &mut recipe.sampling;
+    settings.prompt.clone_from(&arguments.prompt);
+    settings.tokens = arguments.tokens.unwrap_or(settings.tokens);
+    settings.temperature = arguments.temperature.unwrap_or(settings.temperature);
+    settings.top_k = arguments.top_k.unwrap_or(settings.top_k);
+    settings.top_p = arguments.top_p.unwrap_or(settings.top_p);
+    settings.seed = arguments.seed.unwrap_or(settings.seed);
+    if let Some(fault) = recipe.validate(None).first() {
+        bail!("{fault}");
+    }
+    let mut stdout = std::io::stdout().lock();
+    let note = opened.sample(recipe.sampling, &mut |text| {
+        // A closed pipe ends the program by the next line's error.
+        let _ = write!(stdout, "{text}").and_then(|()| stdout.flush());
+    });
+    writeln!(stdout)?;
+    tell_note(&note);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn prompt_of(arguments: &PromptArguments) -> Prompt {
+    match (&arguments.ids, &arguments.prompt) {
+        (Some(ids), _) => Prompt::Ids(ids.clone()),
+        (None, text) => Prompt::Text(text.clone().unwrap_or_default()),
+    }
+}
+
+pub(super) fn logits(arguments: &PromptArguments) -> Result<ExitCode> {
+    let opened = open(&arguments.model)?;
+    let (logits, note) = opened.logits(&prompt_of(arguments))?;
+    tell_note(&note);
+    if arguments.json {
+        say!("{}", json!({ "logits": logits }));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let labels: Vec<String> =
+        (0..).map(crate::text::TokenId).map(|id| opened.file.tokenizer.label(id)).take(logits[0].len()).collect();
+    for (position, row) in logits.iter().enumerate() {
+        let mut order: Vec<usize> = (0..row.len()).collect();
+        order.sort_by(|&a, &b| row[b].total_cmp(&row[a]));
+        let best: Vec<_> = order.iter().take(5).map(|&id| format!("{} {:+.3}", labels[id], row[id])).collect();
+        say!("{position:>4}  {}", best.join("   "));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn attention(arguments: &PromptArguments) -> Result<ExitCode> {
+    let snapshot = open(&arguments.model)?.attention(&prompt_of(arguments))?;
+    tell_note(&snapshot.note);
+    let length = snapshot.tokens.len();
+    let heads = |layer| (0..snapshot.heads).map(move |head| HeadId { layer, head });
+    if arguments.json {
+        let weights: Vec<Vec<Vec<&[f32]>>> = (0..snapshot.layers)
+            .map(|layer| heads(layer).map(|id| snapshot.head(id).chunks(length).collect()).collect())
+            .collect();
+        say!("{}", json!({ "tokens": snapshot.tokens, "weights": weights }));
+        return Ok(ExitCode::SUCCESS);
+    }
+    for head in (0..snapshot.layers).flat_map(heads) {
+        say!("layer {} head {}: each token's strongest look", head.layer + 1, head.head + 1);
+        for (query, row) in snapshot.head(head).chunks(length).enumerate() {
+            let best = (0..=query).max_by(|&a, &b| row[a].total_cmp(&row[b])).unwrap_or(0);
+            say!(
+                "  {:>4} {:4} → {:>4} {:4} {:.3}",
+                query,
+                snapshot.tokens[query],
+                best,
+                snapshot.tokens[best],
+                row[best]
+            );
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn export(arguments: &ExportArguments) -> Result<ExitCode> {
+    let bytes = ask::export(&arguments.run, arguments.format.into(), &arguments.out)?;
+    say!("wrote {} to {}", bytes_text(bytes), arguments.out.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn doctor(arguments: &DoctorArguments) -> Result<ExitCode> {
+    if arguments.list {
+        say!("{}", serde_json::to_string(&device::list_here())?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(name) = &arguments.probe {
+        return Ok(match ask::probe_adapter(name) {
+            Ok(()) => ExitCode::SUCCESS,
+            // The parent reads the last line of what is printed.
+            Err(error) => {
+                say!("{error:#}");
+                ExitCode::FAILURE
+            }
+        });
+    }
+    let quiet = arguments.json;
+    let found = ask::diagnose(&DeviceChoice::from(arguments.device.as_str()), &mut |what| {
+        if !quiet {
+            eprintln!("{what}");
+        }
+    });
+    if arguments.json {
+        say!("{}", serde_json::to_string(&found)?);
+    } else {
+        match (&found.trouble, found.adapters.as_slice()) {
+            (Some(why), _) => say!("adapters: could not be listed: {why}"),
+            (None, []) => say!("adapters: none"),
+            (None, adapters) => {
+                say!("adapters:");
+                for adapter in adapters {
+                    say!("  {} ({}, {:?})", adapter.name, adapter.engine, adapter.class);
+                }
+            }
+        }
+        match (&found.chosen, &found.error) {
+            (Some(report), _) => say!("{}: {} through {}: {}", found.asked, report.name, report.engine, report.reason),
+            (None, error) => say!("{}: {}", found.asked, error.as_deref().unwrap_or("nothing")),
+        }
+    }
+    Ok(if found.chosen.is_some() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn tell_note(note: &str) {
+    if !note.is_empty() {
+        eprintln!("note: {note}");
+    }
+}

@@ -1,0 +1,264 @@
+//! Training in the terminal: the events of a run as a progress line, or as JSON lines.
+
+use std::fs;
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+use serde_json::json;
+
+use super::args::{ResumeArguments, TrainArguments};
+use crate::lab::handle::{Origin, Place, RunHandle, RunSpec};
+use crate::lab::protocol::{
+    Command, DeviceChoice, Event, Outcome, RunState, SampleEvent, SampleRequest, Step, StepReport,
+};
+use crate::preset::{self, Preset};
+use crate::recipe::{Recipe, SamplingRecipe, TextSource, bytes_text, grouped};
+
+/// Tokens of the sample that closes a run, for a person to read.
+const CLOSING_SAMPLE_TOKENS: usize = 200;
+const PRESET_BYTES_MAX: u64 = 1 << 20;
+
+pub(super) fn train(arguments: TrainArguments) -> Result<ExitCode> {
+    let mut recipe = match (&arguments.preset, &arguments.recipe) {
+        (_, Some(path)) => read_preset(path)?.recipe,
+        (Some(name), None) => preset::find(name).ok_or_else(|| unknown_preset(name))?.recipe,
+        (None, None) => default_preset().recipe,
+    };
+    if let Some(path) = arguments.text {
+        recipe.data.text = TextSource::File(path);
+    }
+    if let Some(steps) = arguments.steps {
+        recipe.training.steps = steps;
+        recipe.training.warmup_steps = recipe.training.warmup_steps.min(steps);
+    }
+    recipe.training.seed = arguments.seed.unwrap_or(recipe.training.seed);
+    let origin = Origin::New { recipe: Box::new(recipe), place: Place::At(arguments.out) };
+    follow(spec(origin, &arguments.device, arguments.stop_at), arguments.json)
+}
+
+pub(super) fn resume(arguments: ResumeArguments) -> Result<ExitCode> {
+    let origin = Origin::Open { folder: arguments.run };
+    follow(spec(origin, &arguments.device, arguments.stop_at), arguments.json)
+}
+
+pub(super) fn train_default() -> Result<ExitCode> {
+    let Preset { name, recipe, .. } = default_preset();
+    let origin = Origin::New { recipe: Box::new(recipe), place: Place::Named(name) };
+    follow(spec(origin, "auto", None), false)
+}
+
+fn default_preset() -> Preset {
+    preset::built_in().swap_remove(0)
+}
+
+fn unknown_preset(name: &str) -> anyhow::Error {
+    let names: Vec<_> = preset::built_in().into_iter().map(|preset| preset.name).collect();
+    anyhow!("there is no preset '{name}': try {}, or --recipe FILE", names.join(", "))
+}
+
+fn read_preset(path: &Path) -> Result<Preset> {
+    let size = fs::metadata(path).with_context(|| path.display().to_string())?.len();
+    if size > PRESET_BYTES_MAX {
+        bail!("{}: {} are too many for a preset", path.display(), bytes_text(size));
+    }
+    let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    Preset::parse(&text).with_context(|| path.display().to_string())
+}
+
+fn spec(origin: Origin, device: &str, stop_at: Option<u64>) -> RunSpec {
+    RunSpec {
+        origin,
+        device: DeviceChoice::from(device),
+        stop_at: stop_at.map(Step),
+        start_paused: false,
+        attention_per_sec: 0.0,
+    }
+}
+
+/// Runs to the end (or the stop), telling what happens. Ctrl-C saves a checkpoint and ends.
+fn follow(spec: RunSpec, json: bool) -> Result<ExitCode> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&interrupted);
+    // A second handler in one process is refused; the first one does.
+    let _ = ctrlc::set_handler(move || seen.store(true, Ordering::Relaxed));
+    let handle = RunHandle::start(spec, Arc::new(|| ()));
+    let mut terminal = Terminal::new(json);
+    let mut trouble = None;
+    let mut stopping = false;
+    loop {
+        if interrupted.swap(false, Ordering::Relaxed) && !std::mem::replace(&mut stopping, true) {
+            terminal.note("stopping after a checkpoint…")?;
+            handle.send(Command::Stop);
+        }
+        let Some(event) = handle.next_within(Duration::from_millis(100)) else {
+            if handle.is_finished() {
+                bail!("the worker is gone");
+            }
+            continue;
+        };
+        terminal.tell(&event)?;
+        match event {
+            Event::Finished(Outcome::Failed(why)) => bail!("{why}"),
+            Event::Finished(Outcome::Stopped) => break,
+            Event::Diverged { message, .. } => {
+                trouble = Some(message);
+                stopping = true;
+                handle.send(Command::Stop);
+            }
+            // Nobody else pauses a run of the command line: its stop is reached, or it cannot go on.
+            Event::StateChanged(RunState::Paused) => {
+                stopping = true;
+                handle.send(Command::Stop);
+            }
+            Event::Ready(ready) => trouble = ready.blocked,
+            Event::StateChanged(RunState::Completed) if json => {
+                handle.send(Command::Stop);
+            }
+            Event::StateChanged(RunState::Completed) => {
+                let settings = terminal.closing_sample();
+                handle.send(Command::Sample(SampleRequest { id: 0, settings }));
+            }
+            Event::Sampled(SampleEvent::Done { .. }) => {
+                handle.send(Command::Stop);
+            }
+            _ => {}
+        }
+    }
+    match trouble {
+        Some(message) => bail!("{message}"),
+        None => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// Says events to a person or to a program.
+struct Terminal {
+    json: bool,
+    /// Whether a progress line can be overwritten.
+    live: bool,
+    recipe: Option<Recipe>,
+    line_open: bool,
+}
+
+impl Terminal {
+    fn new(json: bool) -> Self {
+        Self { json, live: std::io::stdout().is_terminal(), recipe: None, line_open: false }
+    }
+
+    fn closing_sample(&self) -> SamplingRecipe {
+        let recipe = self.recipe.as_ref().map_or_else(|| default_preset().recipe, Recipe::clone);
+        SamplingRecipe { tokens: CLOSING_SAMPLE_TOKENS, ..recipe.sampling }
+    }
+
+    fn tell(&mut self, event: &Event) -> Result<()> {
+        if let Event::Ready(ready) = event {
+            self.recipe = Some(ready.recipe.clone());
+        }
+        if self.json { print_json(event) } else { self.print(event) }
+    }
+
+    /// A line of its own, whatever the progress line is at.
+    fn note(&mut self, text: &str) -> Result<()> {
+        if !self.json {
+            if std::mem::take(&mut self.line_open) {
+                say!();
+            }
+            say!("{text}");
+        }
+        Ok(())
+    }
+
+    fn print(&mut self, event: &Event) -> Result<()> {
+        match event {
+            Event::Preparing(what) | Event::Warning(what) => self.note(what)?,
+            Event::Ready(ready) => {
+                let device = &ready.device;
+                self.note(&format!("{} through {}: {}", device.name, device.engine, device.reason))?;
+                self.note(&format!(
+                    "{} weights, vocabulary {}, {} tokens to learn from; run folder {}",
+                    grouped(ready.parameters),
+                    ready.vocabulary,
+                    grouped(ready.train_tokens as u64),
+                    ready.folder.display()
+                ))?;
+            }
+            Event::Progress(reports) if self.live => {
+                if let Some(StepReport { step, loss, tokens_per_sec, .. }) = reports.last() {
+                    let steps = self.recipe.as_ref().map_or(0, |recipe| recipe.training.steps);
+                    let rate = grouped(*tokens_per_sec as u64);
+                    write!(
+                        std::io::stdout(),
+                        "\rstep {:>7} of {}  loss {loss:.4}  {rate:>9} tokens/s ",
+                        grouped(step.0),
+                        grouped(steps)
+                    )?;
+                    std::io::stdout().flush()?;
+                    self.line_open = true;
+                }
+            }
+            Event::Validated(report) => {
+                let best = if report.best { "  best" } else { "" };
+                let (step, train, validation) = (grouped(report.step.0), report.train_loss, report.validation_loss);
+                if self.live {
+                    write!(std::io::stdout(), "\r\x1b[2K")?;
+                    self.line_open = false;
+                }
+                say!("step {step:>7}  train {train:.4}  val {validation:.4}{best}");
+            }
+            Event::Sampled(SampleEvent::Started { prompt, .. }) => {
+                self.note("")?;
+                write!(std::io::stdout(), "{prompt}")?;
+            }
+            Event::Sampled(SampleEvent::Token { token, .. }) => {
+                write!(std::io::stdout(), "{}", token.text)?;
+                std::io::stdout().flush()?;
+            }
+            Event::Sampled(SampleEvent::Done { .. }) => say!(),
+            Event::Saved { what, path } => self.note(&format!("saved {what}: {}", path.display()))?,
+            Event::Progress(_) | Event::StateChanged(_) | Event::Diverged { .. } => {}
+            Event::Finished(_) => {
+                if std::mem::take(&mut self.line_open) {
+                    say!();
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One JSON object a line; `event` says which.
+fn print_json(event: &Event) -> Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    let mut line = |mut value: serde_json::Value, name: &str| -> Result<()> {
+        value["event"] = name.into();
+        Ok(writeln!(stdout, "{value}")?)
+    };
+    match event {
+        Event::Preparing(what) => line(json!({ "text": what }), "preparing"),
+        Event::Ready(ready) => line(
+            json!({
+                "folder": ready.folder,
+                "device": ready.device,
+                "parameters": ready.parameters,
+                "vocabulary": ready.vocabulary,
+                "train_tokens": ready.train_tokens,
+                "validation_tokens": ready.validation_tokens,
+                "step": ready.step,
+            }),
+            "ready",
+        ),
+        Event::StateChanged(state) => line(json!({ "state": format!("{state:?}").to_lowercase() }), "state"),
+        Event::Progress(reports) => reports.iter().try_for_each(|report| line(serde_json::to_value(report)?, "step")),
+        Event::Validated(report) => line(serde_json::to_value(report)?, "validation"),
+        Event::Saved { what, path } => line(json!({ "what": what, "path": path }), "saved"),
+        Event::Warning(text) => line(json!({ "text": text }), "warning"),
+        Event::Diverged { step, message } => line(json!({ "step": step, "text": message }), "diverged"),
+        Event::Finished(Outcome::Stopped) => line(json!({ "outcome": "stopped" }), "finished"),
+        Event::Finished(Outcome::Failed(why)) => line(json!({ "outcome": "failed", "text": why }), "finished"),
+        Event::Sampled(_) => Ok(()),
+    }
+}

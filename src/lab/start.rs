@@ -1,0 +1,175 @@
+//! From a wish to a run that can work: text, device, model, folder, in the order in which each can still refuse.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use burn::tensor::Device;
+
+use super::handle::{Origin, Place, RunSpec};
+use super::protocol::{DeviceChoice, DeviceReport, Event, RunState};
+use super::worker::{Inbox, Outbox};
+use crate::device;
+use crate::recipe::{Recipe, TextSource};
+use crate::runs::{Checkpoint, Curves, Kept, RunFile, RunFolder, TrainingState, default_root, new_folder, read_curves};
+use crate::text::{CharTokenizer, Dataset, Progress, TextError};
+use crate::train::Trainer;
+
+pub(super) struct Opened {
+    pub trainer: Trainer,
+    pub folder: RunFolder,
+    pub device: Device,
+    pub report: DeviceReport,
+    pub history: Curves,
+    /// Why training cannot go on, when the run can only be looked at.
+    pub blocked: Option<String>,
+    /// The checkpoint's state, when there was one.
+    pub state: Option<TrainingState>,
+}
+
+/// Opens what `spec` asks for; `None` when it was called off meanwhile.
+pub(super) fn open(spec: &RunSpec, outbox: &Outbox, inbox: &mut Inbox<'_>) -> Result<Option<Opened>> {
+    outbox.send(Event::StateChanged(RunState::Preparing));
+    let opened = match &spec.origin {
+        Origin::New { recipe, place } => create(recipe, place, spec, outbox, inbox),
+        Origin::Open { folder } => reopen(folder, spec, outbox, inbox),
+    };
+    match opened {
+        Err(error) if matches!(error.downcast_ref(), Some(TextError::Cancelled { .. })) => Ok(None),
+        opened => opened.map(|opened| inbox.goes_on().then_some(opened)),
+    }
+}
+
+fn create(recipe: &Recipe, place: &Place, spec: &RunSpec, outbox: &Outbox, inbox: &mut Inbox<'_>) -> Result<Opened> {
+    refuse_faults(recipe, None)?;
+    let mut recipe = recipe.clone();
+    if let TextSource::File(path) = &mut recipe.data.text {
+        // The run may be opened from another folder.
+        *path = std::path::absolute(&*path)?;
+    }
+    let dataset = read_text(&recipe.data.text, None, outbox, inbox)?;
+    refuse_faults(&recipe, Some(dataset.tokenizer.vocabulary()))?;
+    dataset.require(recipe.model.context, Path::new(&recipe.data.text.to_string()))?;
+    let (device, report) = open_device(&spec.device, outbox)?;
+    let path = match place {
+        Place::At(path) => path.clone(),
+        Place::Named(name) => new_folder(&default_root(), name),
+    };
+    let file = RunFile::new(recipe.clone(), dataset.tokenizer.clone(), dataset.digest.clone());
+    let folder = RunFolder::create(&path, file)?;
+    let history = Curves { recipe: recipe.clone(), steps: Vec::new(), validations: Vec::new(), unreadable: 0 };
+    let trainer = trainer_at(recipe, Arc::new(dataset), &device, None);
+    Ok(Opened { trainer, folder, device, report, history, blocked: None, state: None })
+}
+
+fn reopen(path: &Path, spec: &RunSpec, outbox: &Outbox, inbox: &mut Inbox<'_>) -> Result<Opened> {
+    let folder = RunFolder::open(path)?;
+    let RunFile { recipe, tokenizer, text_digest, .. } = &folder.file;
+    let (dataset, blocked) = match read_text(&recipe.data.text, Some(tokenizer), outbox, inbox) {
+        Ok(dataset) if dataset.digest == *text_digest => (dataset, None),
+        Ok(_) => {
+            (without_text(tokenizer), Some(format!("{} is not the text that this run learned from", recipe.data.text)))
+        }
+        Err(error) if matches!(error.downcast_ref(), Some(TextError::Cancelled { .. })) => return Err(error),
+        Err(error) => (without_text(tokenizer), Some(format!("{error:#}"))),
+    };
+    let blocked =
+        blocked.map(|why| format!("training cannot go on in this run: {why}. Looking and sampling still work"));
+    let (device, report) = open_device(&spec.device, outbox)?;
+    let checkpoint = load_last_good(&folder, &device, outbox)?;
+    let history = read_curves(path)?;
+    if history.unreadable > 0 {
+        outbox.send(Event::Warning(format!("{} lines of the log were unreadable and left out", history.unreadable)));
+    }
+    let state = checkpoint.as_ref().map(|checkpoint| checkpoint.state);
+    let trainer = trainer_at(recipe.clone(), Arc::new(dataset), &device, checkpoint);
+    Ok(Opened { trainer, folder, device, report, history, blocked, state })
+}
+
+/// The last checkpoint; where it is damaged the best one, with a word; where there is none yet, nothing.
+fn load_last_good(folder: &RunFolder, device: &Device, outbox: &Outbox) -> Result<Option<Checkpoint>> {
+    let (model, vocabulary) = (&folder.file.recipe.model, folder.file.tokenizer.vocabulary());
+    let (last, best) = (folder.checkpoint(Kept::Last), folder.checkpoint(Kept::Best));
+    if !last.is_file() && !best.is_file() {
+        return Ok(None);
+    }
+    let load = |path: &Path| Checkpoint::load(path, model, vocabulary, device);
+    let damaged = match load(&last) {
+        Ok(checkpoint) => return Ok(Some(checkpoint)),
+        Err(error) => error,
+    };
+    match load(&best) {
+        Ok(checkpoint) => {
+            let step = checkpoint.state.step.0;
+            outbox
+                .send(Event::Warning(format!("{damaged}. Going on from the best checkpoint instead, of step {step}")));
+            Ok(Some(checkpoint))
+        }
+        Err(_) => Err(damaged.into()),
+    }
+}
+
+/// A trainer from a checkpoint, or from the first weights.
+pub(super) fn trainer_at(
+    mut recipe: Recipe,
+    dataset: Arc<Dataset>,
+    device: &Device,
+    checkpoint: Option<Checkpoint>,
+) -> Trainer {
+    match checkpoint {
+        None => Trainer::new(recipe, dataset, device.clone()),
+        Some(Checkpoint { model, optimizer, state }) => {
+            recipe.training.learning_rate = state.learning_rate;
+            recipe.training.final_learning_rate = state.final_learning_rate;
+            Trainer::resume(recipe, dataset, device.clone(), model, optimizer, state.step)
+        }
+    }
+}
+
+fn open_device(choice: &DeviceChoice, outbox: &Outbox) -> Result<(Device, DeviceReport)> {
+    let mut say = |what| {
+        outbox.send(Event::Preparing(what));
+    };
+    Ok(device::open(choice, &mut say)?)
+}
+
+fn refuse_faults(recipe: &Recipe, vocabulary: Option<usize>) -> Result<()> {
+    let faults = recipe.validate(vocabulary);
+    if faults.is_empty() {
+        return Ok(());
+    }
+    let messages: Vec<_> = faults.iter().map(ToString::to_string).collect();
+    bail!("the recipe cannot be run: {}", messages.join("; "))
+}
+
+fn read_text(
+    source: &TextSource,
+    tokenizer: Option<&CharTokenizer>,
+    outbox: &Outbox,
+    inbox: &mut Inbox<'_>,
+) -> Result<Dataset> {
+    let TextSource::File(path) = source else { return Ok(Dataset::built_in()) };
+    let mut told = Instant::now();
+    let mut progress = |progress: Progress| {
+        if told.elapsed() > Duration::from_millis(100) {
+            told = Instant::now();
+            let percent = 100 * progress.done_bytes / progress.total_bytes.max(1);
+            outbox.send(Event::Preparing(format!("reading {}: {percent} %", path.display())));
+        }
+        inbox.goes_on()
+    };
+    Ok(Dataset::from_file(path, tokenizer, &mut progress)?)
+}
+
+/// Stands in where the text of an older run is gone: nothing to learn from.
+fn without_text(tokenizer: &CharTokenizer) -> Dataset {
+    Dataset {
+        train: Vec::new(),
+        validation: Vec::new(),
+        tokenizer: tokenizer.clone(),
+        digest: String::new(),
+        bytes: 0,
+        validation_bytes: 0,
+    }
+}

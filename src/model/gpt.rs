@@ -1,0 +1,135 @@
+//! The network: GPT-2 (Radford et al. 2019) as nanoGPT builds it, in one read.
+//!
+//! A token's embedding plus its position's is the start of the *residual stream*, `[batch, position, width]`. Each block
+//! reads the normed stream twice and adds what it found: attention carries information between positions, the MLP
+//! works on each position alone. A last norm and the head turn the stream into logits, one per token of the vocabulary.
+
+use burn::module::Module;
+use burn::nn::{Dropout, DropoutConfig, Embedding, LayerNorm, Linear};
+use burn::tensor::activation::{gelu, softmax};
+use burn::tensor::{Bool, Int, Tensor};
+
+use super::trace::Trace;
+use crate::recipe::ModelRecipe;
+
+/// A decoder-only transformer. Built by [`Gpt::new`](super::Gpt), trained on an autodiff device, watched on a plain one.
+#[derive(Module, Debug)]
+pub struct Gpt {
+    pub(super) token_embedding: Embedding,    // [vocabulary, width]
+    pub(super) position_embedding: Embedding, // [context, width]
+    pub(super) dropout: Dropout,
+    pub(super) blocks: Vec<Block>,
+    pub(super) norm: LayerNorm,
+    /// `None`: the head shares the token embedding's weights (Press & Wolf 2017).
+    pub(super) head: Option<Linear>,
+}
+
+#[derive(Module, Debug)]
+pub(super) struct Block {
+    pub(super) attention_norm: LayerNorm,
+    pub(super) attention: Attention,
+    pub(super) mlp_norm: LayerNorm,
+    pub(super) mlp: Mlp,
+}
+
+#[derive(Module, Debug)]
+pub(super) struct Attention {
+    pub(super) query_key_value: Linear, // [width, 3 × width]
+    pub(super) projection: Linear,      // [width, width]
+    pub(super) weights_dropout: Dropout,
+    pub(super) output_dropout: Dropout,
+    pub(super) heads: usize,
+}
+
+#[derive(Module, Debug)]
+pub(super) struct Mlp {
+    pub(super) up: Linear,   // [width, 4 × width]
+    pub(super) down: Linear, // [4 × width, width]
+    pub(super) dropout: Dropout,
+}
+
+impl Gpt {
+    /// Logits for the token after each position. `ids` is `[batch, position]`, at most `context` positions;
+    /// the result is `[batch, position, vocabulary]`.
+    #[must_use]
+    pub fn forward(&self, ids: Tensor<2, Int>) -> Tensor<3> {
+        self.run(ids, None)
+    }
+
+    /// As [`forward`](Self::forward), and records what it passes through.
+    pub fn forward_traced(&self, ids: Tensor<2, Int>, trace: &mut Trace) -> Tensor<3> {
+        self.run(ids, Some(trace))
+    }
+
+    fn run(&self, ids: Tensor<2, Int>, mut trace: Option<&mut Trace>) -> Tensor<3> {
+        let [_, length] = ids.dims();
+        let future = Tensor::<2, Bool>::tril_mask([length, length], 0, &ids.device()); // true above the diagonal
+        let positions = self.position_embedding.weight.val().slice([0..length]); // [position, width]
+        let x = self.token_embedding.forward(ids) + positions.unsqueeze(); // [batch, position, width]
+        let mut x = self.dropout.forward(x);
+        for block in &self.blocks {
+            x = block.forward(x, &future, trace.as_deref_mut());
+        }
+        let x = self.norm.forward(x);
+        match &self.head {
+            Some(head) => head.forward(x), // [batch, position, vocabulary]
+            None => x.matmul(self.token_embedding.weight.val().transpose().unsqueeze()),
+        }
+    }
+}
+
+impl Block {
+    fn forward(&self, x: Tensor<3>, future: &Tensor<2, Bool>, trace: Option<&mut Trace>) -> Tensor<3> {
+        let x = x.clone() + self.attention.forward(self.attention_norm.forward(x), future, trace);
+        x.clone() + self.mlp.forward(self.mlp_norm.forward(x))
+    }
+}
+
+impl Attention {
+    fn forward(&self, x: Tensor<3>, future: &Tensor<2, Bool>, trace: Option<&mut Trace>) -> Tensor<3> {
+        let [batch, length, width] = x.dims();
+        let head_width = width / self.heads;
+        let split = |part: Tensor<3>| part.reshape([batch, length, self.heads, head_width]).swap_dims(1, 2);
+        let [query, key, value] = self
+            .query_key_value
+            .forward(x) // [batch, position, 3 × width]
+            .chunk(3, 2)
+            .try_into()
+            .map(|parts: [Tensor<3>; 3]| parts.map(split)) // [batch, head, position, head_width]
+            .expect("three chunks");
+
+        let scores = query.matmul(key.transpose()) / (head_width as f64).sqrt(); // [batch, head, query, key]
+        let scores = scores.mask_fill(future.clone().unsqueeze::<4>(), f32::NEG_INFINITY);
+        let pattern = softmax(scores, 3); // each row sums to 1
+        if let Some(trace) = trace {
+            trace.record_pattern(pattern.clone());
+        }
+        let mixed = self.weights_dropout.forward(pattern).matmul(value); // [batch, head, query, head_width]
+        let merged = mixed.swap_dims(1, 2).reshape([batch, length, width]);
+        self.output_dropout.forward(self.projection.forward(merged))
+    }
+}
+
+impl Mlp {
+    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let hidden = gelu(self.up.forward(x)); // [batch, position, 4 × width]
+        self.dropout.forward(self.down.forward(hidden))
+    }
+}
+
+impl Mlp {
+    pub(super) fn new(up: Linear, down: Linear, recipe: &ModelRecipe) -> Self {
+        Self { up, down, dropout: dropout(recipe) }
+    }
+}
+
+impl Attention {
+    pub(super) fn new(query_key_value: Linear, projection: Linear, recipe: &ModelRecipe) -> Self {
+        let (weights_dropout, output_dropout) = (dropout(recipe), dropout(recipe));
+        Self { query_key_value, projection, weights_dropout, output_dropout, heads: recipe.heads }
+    }
+}
+
+pub(super) fn dropout(recipe: &ModelRecipe) -> Dropout {
+    DropoutConfig::new(recipe.dropout).init()
+}

@@ -1,0 +1,188 @@
+//! What resume needs, in one file: weights, both moments of each, and the training state in its metadata.
+//!
+//! One file means one rename: a checkpoint is the old one or the new one, never half of each. A digest over all tensors
+//! tells an altered file from a good one.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::weights::{Weight, load_weights, weights_of};
+use super::{RunError, read_bounded, write_atomic};
+use crate::lab::protocol::Step;
+use crate::model::{Gpt, values_of};
+use crate::recipe::ModelRecipe;
+use crate::train::{AdamW, Moments};
+
+/// The largest checkpoint that is read, in bytes: three times the largest model.
+const BYTES_MAX: u64 = 3 * 4 * crate::recipe::PARAMETERS_MAX + (1 << 20);
+const FORMAT: u32 = 1;
+const STATE_KEY: &str = "headlight";
+
+/// What training needs besides weights and moments. The data's order and all randomness follow from seed and step.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct TrainingState {
+    pub step: Step,
+    /// The schedule's ends as they are now: the user may have moved them.
+    pub learning_rate: f64,
+    pub final_learning_rate: f64,
+    /// Seconds of training so far.
+    pub elapsed_secs: f64,
+    pub best_validation_loss: Option<f32>,
+}
+
+/// A model with its optimizer at one moment.
+#[derive(Debug)]
+pub struct Checkpoint {
+    pub model: Gpt,
+    pub optimizer: AdamW,
+    pub state: TrainingState,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Header {
+    format: u32,
+    state: TrainingState,
+    updates: u64,
+    sha256: String,
+}
+
+/// The parts of a checkpoint's tensor names: `model.`, `first_moment.`, `second_moment.` before the weight's own name.
+const PARTS: [&str; 3] = ["model.", "first_moment.", "second_moment."];
+
+impl Checkpoint {
+    /// Writes the checkpoint beside `path` and renames it there. `model` is the validation form.
+    ///
+    /// # Errors
+    /// If the file cannot be written; the old one is untouched then.
+    pub fn save(path: &Path, model: &Gpt, optimizer: &AdamW, state: TrainingState) -> Result<(), RunError> {
+        let weights = weights_of(model);
+        let mut tensors: Vec<Weight> = Vec::with_capacity(3 * weights.len());
+        for (weight, moments) in weights.iter().zip(optimizer.moments()) {
+            for (part, moment) in [(PARTS[1], &moments.first), (PARTS[2], &moments.second)] {
+                let values = values_of(moment.clone());
+                tensors.push(Weight { name: format!("{part}{}", weight.name), shape: vec![values.len()], values });
+            }
+        }
+        tensors.extend(
+            weights.into_iter().map(|weight| Weight { name: format!("{}{}", PARTS[0], weight.name), ..weight }),
+        );
+        let tensors: Vec<_> = tensors.into_iter().map(Encoded::new).collect();
+        let header = Header { format: FORMAT, state, updates: optimizer.updates(), sha256: digest(&tensors) };
+        let header = serde_json::to_string(&header).map_err(|error| RunError::damaged(path, error))?;
+        write_atomic(path, &serialize(path, &tensors, HashMap::from([(STATE_KEY.to_owned(), header)]))?)
+    }
+
+    /// Reads a checkpoint for a model of this shape; the model lies on the autodiff form of `device`.
+    ///
+    /// # Errors
+    /// Names the file and what is wrong with it: truncated, altered, of another shape or vocabulary.
+    pub fn load(path: &Path, recipe: &ModelRecipe, vocabulary: usize, device: &Device) -> Result<Self, RunError> {
+        let bytes = read_bounded(path, BYTES_MAX)?;
+        let damaged = |fault: String| RunError::damaged(path, fault);
+        let broken = |error| damaged(format!("not a whole safetensors file ({error}); it may be cut short"));
+        let file = SafeTensors::deserialize(&bytes).map_err(broken)?;
+        let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(broken)?;
+        let header = metadata.metadata().as_ref().and_then(|pairs| pairs.get(STATE_KEY));
+        let header =
+            header.ok_or_else(|| damaged("not a checkpoint of Headlight (its metadata lacks the state)".into()))?;
+        let header: Header =
+            serde_json::from_str(header).map_err(|error| damaged(format!("unreadable state: {error}")))?;
+        if header.format != FORMAT {
+            return Err(damaged(format!(
+                "checkpoint format {} is not known to this program (it reads {FORMAT})",
+                header.format
+            )));
+        }
+        let mut tensors = Vec::new();
+        for (name, view) in file.iter() {
+            tensors.push(Encoded::read(name, &view).map_err(&damaged)?);
+        }
+        if digest(&tensors) != header.sha256 {
+            return Err(damaged("its contents were altered: the digest does not match".into()));
+        }
+        let mut parts = PARTS.map(|_| HashMap::new());
+        for tensor in tensors {
+            let Some(part) = PARTS.iter().position(|part| tensor.name.starts_with(part)) else {
+                return Err(damaged(format!("unexpected tensor '{}'", tensor.name)));
+            };
+            let weight = tensor.into_weight(PARTS[part].len());
+            parts[part].insert(weight.name.clone(), weight);
+        }
+        let [mut weights, mut first, mut second] = parts;
+        let model = Gpt::new(recipe, vocabulary, 0, &device.clone().autodiff());
+        let names: Vec<_> = weights_of(&model).into_iter().map(|weight| (weight.name, weight.values.len())).collect();
+        let model = load_weights(model, &mut weights).map_err(&damaged)?;
+        let moment = |part: &mut HashMap<String, Weight>, name: &str, size: usize| match part.remove(name) {
+            Some(found) if found.values.len() == size => {
+                Ok(Tensor::from_data(TensorData::new(found.values, [size]), device))
+            }
+            _ => Err(damaged(format!("the optimizer's state for '{name}' is missing or of another size"))),
+        };
+        let mut moments = Vec::new();
+        if header.updates > 0 {
+            for (name, size) in names {
+                let (first, second) = (moment(&mut first, &name, size)?, moment(&mut second, &name, size)?);
+                moments.push(Moments { first, second });
+            }
+        }
+        Ok(Self { model, optimizer: AdamW::resume(moments, header.updates), state: header.state })
+    }
+}
+
+/// A tensor as its bytes in a file.
+pub(super) struct Encoded {
+    name: String,
+    shape: Vec<usize>,
+    bytes: Vec<u8>,
+}
+
+impl Encoded {
+    pub(super) fn new(weight: Weight) -> Self {
+        let bytes = weight.values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        Self { name: weight.name, shape: weight.shape, bytes }
+    }
+
+    fn read(name: &str, view: &TensorView<'_>) -> Result<Self, String> {
+        if view.dtype() != Dtype::F32 {
+            return Err(format!("'{name}' holds {:?} values, a checkpoint has F32", view.dtype()));
+        }
+        Ok(Self { name: name.to_owned(), shape: view.shape().to_vec(), bytes: view.data().to_vec() })
+    }
+
+    /// The values, with the first `prefix` bytes of the name taken off.
+    fn into_weight(self, prefix: usize) -> Weight {
+        let values = self.bytes.chunks_exact(4).map(|four| f32::from_le_bytes([four[0], four[1], four[2], four[3]]));
+        Weight { name: self.name[prefix..].to_owned(), shape: self.shape, values: values.collect() }
+    }
+}
+
+/// The bytes of a safetensors file.
+pub(super) fn serialize(
+    path: &Path,
+    tensors: &[Encoded],
+    metadata: HashMap<String, String>,
+) -> Result<Vec<u8>, RunError> {
+    let fault = |error: safetensors::SafeTensorError| RunError::damaged(path, error);
+    let mut views = Vec::with_capacity(tensors.len());
+    for Encoded { name, shape, bytes } in tensors {
+        views.push((name, TensorView::new(Dtype::F32, shape.clone(), bytes).map_err(fault)?));
+    }
+    safetensors::serialize(views, Some(metadata)).map_err(fault)
+}
+
+/// SHA-256 over names and bytes in the order of the names, which is not the order in a file.
+fn digest(tensors: &[Encoded]) -> String {
+    let mut order: Vec<_> = tensors.iter().collect();
+    order.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut hasher = Sha256::new();
+    for tensor in order {
+        hasher.update(tensor.name.as_bytes());
+        hasher.update(&tensor.bytes);
+    }
+    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}

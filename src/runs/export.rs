@@ -1,0 +1,56 @@
+//! Weights for other programs: `model.safetensors` with nanoGPT's names and PyTorch's layout, `config.json` beside it.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+
+use serde_json::json;
+
+use super::checkpoint::{Encoded, serialize};
+use super::weights::weights_of;
+use super::{RunError, write_atomic};
+use crate::model::Gpt;
+use crate::recipe::ModelRecipe;
+use crate::text::CharTokenizer;
+
+/// Writes `model.safetensors`, `config.json` and `tokenizer.json` (characters in the order of their numbers) into
+/// `folder`, which is made if it is not there. `model` is the validation form. Returns the bytes written.
+///
+/// A tied head is not written twice: `lm_head.weight` is `transformer.wte.weight`, as `config.json` says.
+///
+/// # Errors
+/// If the folder or a file cannot be written.
+pub fn export_safetensors(
+    folder: &Path,
+    model: &Gpt,
+    recipe: &ModelRecipe,
+    tokenizer: &CharTokenizer,
+) -> Result<u64, RunError> {
+    fs::create_dir_all(folder).map_err(RunError::io(folder))?;
+    let config = json!({
+        "model_type": "nanogpt",
+        "n_layer": recipe.layers,
+        "n_head": recipe.heads,
+        "n_embd": recipe.width,
+        "block_size": recipe.context,
+        "vocab_size": tokenizer.vocabulary(),
+        "bias": recipe.biases,
+        "dropout": recipe.dropout,
+        "tie_word_embeddings": recipe.tied_head,
+    });
+    let characters: Vec<String> = tokenizer.characters().iter().map(char::to_string).collect();
+    let vocabulary = json!({ "kind": "characters", "characters": characters });
+    let path = folder.join("model.safetensors");
+    let tensors: Vec<_> = weights_of(model).into_iter().map(Encoded::new).collect();
+    let weights = serialize(&path, &tensors, HashMap::from([("format".to_owned(), "pt".to_owned())]))?;
+    let mut total = 0;
+    for (name, bytes) in [
+        ("config.json", format!("{config:#}\n").into_bytes()),
+        ("tokenizer.json", format!("{vocabulary:#}\n").into_bytes()),
+        ("model.safetensors", weights),
+    ] {
+        write_atomic(&folder.join(name), &bytes)?;
+        total += bytes.len() as u64;
+    }
+    Ok(total)
+}

@@ -1,0 +1,87 @@
+//! The run folder: recipe, metrics log, checkpoints; and weights in the form that other programs open.
+//!
+//! ```text
+//! runs/2026-11-22-first-light/
+//!   recipe.ron                     format version, recipe, tokenizer, digest of the text
+//!   metrics.jsonl                  one line an observation, appended, never rewritten
+//!   checkpoint/last.safetensors    weights, both moments of each, and the step: what resume needs
+//!   checkpoint/best.safetensors    the same at the lowest validation loss
+//! ```
+//!
+//! Nothing that was there is replaced before the new thing is whole: files are written beside and renamed.
+
+mod checkpoint;
+mod export;
+mod folder;
+mod weights;
+
+pub use checkpoint::{Checkpoint, TrainingState};
+pub use export::export_safetensors;
+pub use folder::{Curves, Kept, RunFile, RunFolder, copy_run, default_root, new_folder, read_curves};
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+/// Something is wrong with a file of a run. Every message names the file and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error("{}: {cause}", path.display())]
+    Io { path: PathBuf, cause: io::Error },
+    #[error("{}: there is no such folder", path.display())]
+    Missing { path: PathBuf },
+    #[error("{} is not a run folder: it holds no recipe.ron", path.display())]
+    NotARun { path: PathBuf },
+    #[error("{} is there already and not empty: resume that run, or name another folder", path.display())]
+    Occupied { path: PathBuf },
+    #[error("{} is open in another Headlight: close it there first", path.display())]
+    Locked { path: PathBuf },
+    #[error("{}: {fault}", path.display())]
+    Damaged { path: PathBuf, fault: String },
+    #[error("{} holds no checkpoint yet: the run ended before its first evaluation", path.display())]
+    NoCheckpoint { path: PathBuf },
+}
+
+impl RunError {
+    pub(crate) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |cause| Self::Io { path: path.to_owned(), cause }
+    }
+
+    fn damaged(path: &Path, fault: impl ToString) -> Self {
+        Self::Damaged { path: path.to_owned(), fault: fault.to_string() }
+    }
+}
+
+/// Writes a whole file so that a reader sees the old one or the new one, also after `kill -9` or a full disk.
+///
+/// # Errors
+/// If the folder cannot be written to; then the old file is untouched.
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), RunError> {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let beside = path.with_file_name(format!(".{name}.{}.part", std::process::id()));
+    let write = || {
+        let mut file = File::create(&beside)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&beside, path)
+    };
+    write().map_err(|cause| {
+        let _ = fs::remove_file(&beside);
+        RunError::Io { path: path.to_owned(), cause }
+    })
+}
+
+/// Reads a file whose size is checked before memory is taken for it.
+fn read_bounded(path: &Path, bytes_max: u64) -> Result<Vec<u8>, RunError> {
+    let file = File::open(path).map_err(RunError::io(path))?;
+    let metadata = file.metadata().map_err(RunError::io(path))?;
+    if !metadata.is_file() {
+        return Err(RunError::damaged(path, "it is not a file"));
+    }
+    if metadata.len() > bytes_max {
+        return Err(RunError::damaged(path, format!("{} bytes are too many for such a file", metadata.len())));
+    }
+    let mut bytes = Vec::with_capacity(metadata.len() as usize);
+    file.take(bytes_max).read_to_end(&mut bytes).map_err(RunError::io(path))?;
+    Ok(bytes)
+}

@@ -1,0 +1,120 @@
+//! A model's weights by PyTorch's names and in its layout, as nanoGPT's `GPT` module names them.
+//!
+//! burn multiplies `x · W` with `W` as `[input, output]`; PyTorch's `nn.Linear` keeps `[output, input]`. So matrices of
+//! linear layers are turned on the way out and in; embeddings are not.
+
+use std::collections::HashMap;
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::tensor::{Tensor, TensorData};
+
+use crate::model::{Gpt, values_of};
+
+/// Values of one tensor, row-major.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Weight {
+    pub name: String,
+    pub shape: Vec<usize>,
+    pub values: Vec<f32>,
+}
+
+/// Every weight of the model, in the model's order.
+pub(super) fn weights_of(model: &Gpt) -> Vec<Weight> {
+    #[derive(Default)]
+    struct Collect(Vec<String>, Vec<Weight>);
+    impl ModuleVisitor for Collect {
+        fn enter_module(&mut self, name: &str, _: &str) {
+            self.0.push(name.to_owned());
+        }
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.0.pop();
+        }
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let (name, turned) = pytorch_name(&self.0);
+            let mut shape = param.val().dims().to_vec();
+            let mut values = values_of(param.val());
+            if turned {
+                values = transposed(&values, shape[0], shape[1]);
+                shape.reverse();
+            }
+            self.1.push(Weight { name, shape, values });
+        }
+    }
+    let mut collect = Collect::default();
+    model.visit(&mut collect);
+    collect.1
+}
+
+/// Puts weights into a model of the same shape. All or nothing: names, shapes and number must agree.
+///
+/// # Errors
+/// Names what is missing, left over or of another shape.
+pub(super) fn load_weights(model: Gpt, weights: &mut HashMap<String, Weight>) -> Result<Gpt, String> {
+    let mut faults = Vec::new();
+    for wanted in weights_of(&model) {
+        match weights.get(&wanted.name) {
+            None => faults.push(format!("'{}' is missing", wanted.name)),
+            Some(found) if found.shape != wanted.shape => {
+                faults.push(format!("'{}' is {:?}, the recipe makes it {:?}", wanted.name, found.shape, wanted.shape));
+            }
+            Some(_) => {}
+        }
+    }
+    if !faults.is_empty() {
+        let more = faults.len().saturating_sub(5);
+        faults.truncate(5);
+        let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
+        return Err(format!("the weights do not fit the recipe: {}{rest}", faults.join("; ")));
+    }
+    struct Load<'a>(Vec<String>, &'a mut HashMap<String, Weight>);
+    impl ModuleMapper for Load<'_> {
+        fn enter_module(&mut self, name: &str, _: &str) {
+            self.0.push(name.to_owned());
+        }
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.0.pop();
+        }
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            let (name, turned) = pytorch_name(&self.0);
+            let Weight { shape, mut values, .. } = self.1.remove(&name).expect("checked above");
+            let (id, old, mapper) = param.consume();
+            if turned {
+                values = transposed(&values, shape[0], shape[1]);
+            }
+            let tensor = Tensor::from_data(TensorData::new(values, old.dims()), &old.device()).require_grad();
+            Param::from_mapped_value(id, tensor, mapper)
+        }
+    }
+    Ok(model.map(&mut Load(Vec::new(), weights)))
+}
+
+/// nanoGPT's name for a parameter's path, and whether its matrix lies the other way round there.
+fn pytorch_name(path: &[String]) -> (String, bool) {
+    let mut name = Vec::new();
+    if path[0] != "head" {
+        name.push("transformer");
+    }
+    name.extend(path.iter().map(|part| match part.as_str() {
+        "token_embedding" => "wte",
+        "position_embedding" => "wpe",
+        "blocks" => "h",
+        "attention_norm" => "ln_1",
+        "attention" => "attn",
+        "query_key_value" => "c_attn",
+        "projection" | "down" => "c_proj",
+        "mlp_norm" => "ln_2",
+        "up" => "c_fc",
+        "norm" => "ln_f",
+        "head" => "lm_head",
+        "gamma" => "weight",
+        "beta" => "bias",
+        other => other,
+    }));
+    let linear = ["query_key_value", "projection", "up", "down", "head"];
+    let turned = path.last().is_some_and(|last| last == "weight") && linear.contains(&path[path.len() - 2].as_str());
+    (name.join("."), turned)
+}
+
+fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+    (0..columns).flat_map(|column| (0..rows).map(move |row| values[row * columns + column])).collect()
+}

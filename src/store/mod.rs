@@ -1,0 +1,293 @@
+//! What is known of a run: the events applied one after the other. The panels read it; nothing here paints or computes.
+
+mod series;
+
+use std::collections::VecDeque;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+pub use series::{Bucket, Series};
+
+use crate::lab::protocol::{
+    AttentionSnapshot, Event, Outcome, ReadyReport, RunState, SampleEvent, SampledToken, Step, StepReport,
+    ValidationReport,
+};
+use crate::recipe::grouped;
+
+/// Lines kept in the log; older ones go.
+const LOG_LINES_MAX: usize = 500;
+
+/// A run as it has been told so far. Only [`RunStore::apply`] and its three neighbours change it.
+#[derive(Debug, Clone)]
+pub struct RunStore {
+    pub state: Option<RunState>,
+    /// Something slow before the first step, in words.
+    pub preparing: Option<String>,
+    /// How the run began. Its history is not here but in the series.
+    pub ready: Option<ReadyReport>,
+    pub latest: Option<StepReport>,
+    pub loss: Series,
+    pub learning_rate: Series,
+    pub gradient_norm: Series,
+    pub validations: Vec<ValidationReport>,
+    /// The same as a curve, for drawing.
+    pub validation_loss: Series,
+    /// The lowest validation loss.
+    pub best: Option<ValidationReport>,
+    pub attention: Option<Arc<AttentionSnapshot>>,
+    /// Grows with each snapshot, so that a picture of one is drawn once.
+    pub attention_version: u64,
+    pub sample: SampleState,
+    pub log: VecDeque<LogLine>,
+    pub outcome: Option<Outcome>,
+    /// Why the run cannot go on from where it is, while it waits for [`Command::Rollback`].
+    ///
+    /// [`Command::Rollback`]: crate::lab::protocol::Command::Rollback
+    pub diverged: Option<String>,
+    serial: u64,
+    clock: fn() -> String,
+}
+
+/// The newest sample, as far as it has been drawn.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct SampleState {
+    pub id: u64,
+    pub step: Step,
+    /// The prompt as the model sees it.
+    pub prompt: String,
+    /// What was left out of the prompt, or empty.
+    pub note: String,
+    pub tokens: Vec<SampledToken>,
+    pub running: bool,
+}
+
+impl SampleState {
+    /// The prompt and what was drawn after it.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let drawn = self.tokens.iter().map(|token| token.text.as_str());
+        std::iter::once(self.prompt.as_str()).chain(drawn).collect()
+    }
+}
+
+/// How much a line of the log asks for attention.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    Info,
+    Warning,
+    Error,
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogLine {
+    /// Counts up from 1, so that a reader knows which lines are new to it.
+    pub serial: u64,
+    /// The time of day, `14:03:07`.
+    pub at: String,
+    pub level: Level,
+    /// Whether it is worth a word on the screen when it happens; the other lines wait in the log.
+    pub notice: bool,
+    pub text: String,
+}
+
+impl Default for RunStore {
+    fn default() -> Self {
+        Self::with_clock(|| jiff::Zoned::now().strftime("%H:%M:%S").to_string())
+    }
+}
+
+impl RunStore {
+    /// An empty store whose log tells the time by `clock`: a standing one makes pictures that do not change.
+    #[must_use]
+    pub fn with_clock(clock: fn() -> String) -> Self {
+        Self {
+            state: None,
+            preparing: None,
+            ready: None,
+            latest: None,
+            loss: Series::default(),
+            learning_rate: Series::default(),
+            gradient_norm: Series::default(),
+            validations: Vec::new(),
+            validation_loss: Series::default(),
+            best: None,
+            attention: None,
+            attention_version: 0,
+            sample: SampleState::default(),
+            log: VecDeque::new(),
+            outcome: None,
+            diverged: None,
+            serial: 0,
+            clock,
+        }
+    }
+
+    /// Takes in what the worker tells.
+    pub fn apply(&mut self, event: Event) {
+        match event {
+            Event::Preparing(text) => {
+                self.outcome = None;
+                self.write(Level::Info, false, text.clone());
+                self.preparing = Some(text);
+            }
+            Event::Ready(report) => self.start(*report),
+            Event::StateChanged(state) => self.change(state),
+            Event::Progress(reports) => reports.into_iter().for_each(|report| self.progress(report)),
+            Event::Validated(report) => self.validated(report),
+            Event::Sampled(event) => self.sampled(event),
+            Event::Saved { what, path } => self.write(Level::Info, true, format!("saved {what}: {}", path.display())),
+            Event::Diverged { message, .. } => {
+                self.write(Level::Error, true, message.clone());
+                self.diverged = Some(message);
+            }
+            Event::Warning(text) => self.write(Level::Warning, true, text),
+            Event::Finished(outcome) => {
+                match &outcome {
+                    Outcome::Stopped => self.write(Level::Info, false, "the run has ended".into()),
+                    Outcome::Failed(why) => self.write(Level::Error, true, why.clone()),
+                }
+                self.state = None;
+                self.preparing = None;
+                self.sample.running = false;
+                self.outcome = Some(outcome);
+            }
+        }
+    }
+
+    /// Takes in the newest attention. Events that came before it are to be applied first.
+    pub fn apply_attention(&mut self, snapshot: Arc<AttentionSnapshot>) {
+        self.attention = Some(snapshot);
+        self.attention_version += 1;
+    }
+
+    /// Writes what the window itself has to say.
+    pub fn note(&mut self, level: Level, text: impl Into<String>) {
+        self.write(level, true, text.into());
+    }
+
+    /// Forgets the run, not what was said: the log stays.
+    pub fn clear(&mut self) {
+        let (log, serial, version) = (std::mem::take(&mut self.log), self.serial, self.attention_version);
+        *self = Self { log, serial, attention_version: version + 1, ..Self::with_clock(self.clock) };
+    }
+
+    /// Makes room for a sample that was asked for: pieces of older ones no longer count.
+    pub fn sample_started(&mut self, id: u64) {
+        self.sample = SampleState { id, running: true, ..SampleState::default() };
+    }
+
+    /// The log's lines after the one with this number, oldest first.
+    pub fn log_after(&self, serial: u64) -> impl Iterator<Item = &LogLine> {
+        let known = self.log.partition_point(|line| line.serial <= serial);
+        self.log.iter().skip(known)
+    }
+
+    fn write(&mut self, level: Level, notice: bool, text: String) {
+        self.serial += 1;
+        self.log.push_back(LogLine { serial: self.serial, at: (self.clock)(), level, notice, text });
+        if self.log.len() > LOG_LINES_MAX {
+            self.log.pop_front();
+        }
+    }
+
+    fn start(&mut self, mut report: ReadyReport) {
+        let (log, serial, version) = (std::mem::take(&mut self.log), self.serial, self.attention_version);
+        let state = self.state;
+        *self = Self { log, serial, state, attention_version: version + 1, ..Self::with_clock(self.clock) };
+        for step in std::mem::take(&mut report.history) {
+            self.progress(step);
+        }
+        for validation in std::mem::take(&mut report.validations) {
+            self.validated(validation);
+        }
+        let (weights, device) = (grouped(report.parameters), &report.device);
+        self.write(Level::Info, false, format!("{weights} weights on {}: {}", device.name, device.reason));
+        self.ready = Some(report);
+    }
+
+    fn change(&mut self, state: RunState) {
+        self.state = Some(state);
+        match state {
+            RunState::Preparing => self.outcome = None,
+            RunState::Completed => self.write(Level::Info, true, "all steps are done".into()),
+            RunState::Training => self.diverged = None,
+            RunState::Paused => {}
+        }
+        if state != RunState::Preparing {
+            self.preparing = None;
+        }
+    }
+
+    fn progress(&mut self, report: StepReport) {
+        let step = report.step.0;
+        if self.latest.is_some_and(|latest| report.step <= latest.step) {
+            // The run went back: what was measured later belongs to a past that no longer is.
+            self.forget_validations_from(report.step);
+        }
+        self.loss.push(step, report.loss);
+        self.learning_rate.push(step, report.learning_rate as f32);
+        self.gradient_norm.push(step, report.gradient_norm);
+        self.latest = Some(report);
+    }
+
+    fn validated(&mut self, report: ValidationReport) {
+        if self.validations.last().is_some_and(|last| report.step <= last.step) {
+            self.forget_validations_from(report.step);
+        }
+        self.validations.push(report);
+        self.validation_loss.push(report.step.0, report.validation_loss);
+        self.best = lowest([self.best, Some(report)].into_iter().flatten());
+    }
+
+    fn forget_validations_from(&mut self, step: Step) {
+        self.validations.truncate(self.validations.partition_point(|earlier| earlier.step < step));
+        self.validation_loss.truncate_from(step.0);
+        self.best = lowest(self.validations.iter().copied());
+    }
+
+    fn sampled(&mut self, event: SampleEvent) {
+        let sample = &mut self.sample;
+        match event {
+            SampleEvent::Started { id, step, prompt, note } if id >= sample.id => {
+                *sample = SampleState { id, step, prompt, note, tokens: Vec::new(), running: true };
+            }
+            SampleEvent::Token { id, token } if id == sample.id => sample.tokens.push(token),
+            SampleEvent::Done { id } if id == sample.id => sample.running = false,
+            // A late piece of a sample that was given up.
+            SampleEvent::Started { .. } | SampleEvent::Token { .. } | SampleEvent::Done { .. } => {}
+        }
+    }
+}
+
+fn lowest(reports: impl Iterator<Item = ValidationReport>) -> Option<ValidationReport> {
+    let finite = reports.filter(|report| report.validation_loss.is_finite());
+    finite.min_by(|one, other| one.validation_loss.total_cmp(&other.validation_loss))
+}
+
+/// All curves as comma-separated values, a line for each step. An empty field was not measured at that step or was not
+/// a number.
+#[must_use]
+pub fn curves_csv(store: &RunStore) -> String {
+    let mut text = String::from("step,loss,learning_rate,gradient_norm,validation_loss\n");
+    let mut columns = [
+        store.loss.iter().collect::<VecDeque<_>>(),
+        store.learning_rate.iter().collect(),
+        store.gradient_norm.iter().collect(),
+        store.validation_loss.iter().collect(),
+    ];
+    while let Some(step) = columns.iter().filter_map(|column| column.front()).map(|point| point.0).min() {
+        let _ = write!(text, "{step}");
+        for column in &mut columns {
+            text.push(',');
+            if let Some((_, value)) = column.pop_front_if(|point| point.0 == step) {
+                let _ = write!(text, "{value}");
+            }
+        }
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,11 @@
+//! Training, evaluation, probing and sampling: synchronous, one call at a time, no threads and no window.
+
+mod optimizer;
+mod probe;
+mod sampler;
+mod trainer;
+
+pub use optimizer::{AdamW, Moments};
+pub use probe::{Probe, logits, record_attention};
+pub use sampler::{Sampler, distribution};
+pub use trainer::{NotFinite, Trainer, evaluate_whole, ids_tensor};

@@ -1,0 +1,77 @@
+//! Looking into the model: logits of a text, attention of the probe.
+
+use burn::tensor::Device;
+
+use super::trainer::ids_tensor;
+use crate::lab::protocol::{AttentionSnapshot, Step};
+use crate::model::{Gpt, Trace, values_of};
+use crate::text::{CharTokenizer, TokenId, unknown_note};
+
+/// The probe text as the model can take it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probe {
+    pub ids: Vec<TokenId>,
+    /// What was left out, in words; empty when nothing was.
+    pub note: String,
+}
+
+impl Probe {
+    /// The text's first `context` tokens, unknown characters left out. A text of which nothing remains becomes one
+    /// token, so that there is always something to look at.
+    #[must_use]
+    pub fn new(text: &str, tokenizer: &CharTokenizer, context: usize) -> Self {
+        let encoded = tokenizer.encode(text);
+        let mut ids = encoded.ids;
+        let mut notes = Vec::new();
+        let unknown = unknown_note(&encoded.unknown);
+        if !unknown.is_empty() {
+            notes.push(unknown);
+        }
+        if ids.is_empty() {
+            ids.push(start_token(tokenizer));
+            notes.push(format!("no character is left to show: {} stands in", tokenizer.label(ids[0])));
+        }
+        if ids.len() > context {
+            notes.push(format!("only the first {context} of {} tokens fit the context", ids.len()));
+            ids.truncate(context);
+        }
+        Self { ids, note: notes.join("; ") }
+    }
+}
+
+/// Where a text starts from when there is nothing before it: a new line, as nanoGPT's samples do.
+pub(super) fn start_token(tokenizer: &CharTokenizer) -> TokenId {
+    tokenizer.encode("\n").ids.first().copied().unwrap_or(TokenId(0))
+}
+
+/// Attention of every head on the probe. `model` is the validation form, on `device`.
+#[must_use]
+pub fn record_attention(
+    model: &Gpt,
+    probe: &Probe,
+    tokenizer: &CharTokenizer,
+    step: Step,
+    device: &Device,
+) -> AttentionSnapshot {
+    let mut trace = Trace::default();
+    let _ = model.forward_traced(ids_tensor(as_i32(&probe.ids), 1, probe.ids.len(), device), &mut trace);
+    let patterns = trace.into_patterns();
+    let layers = patterns.len();
+    let heads = patterns.first().map_or(0, |pattern| pattern.dims()[1]);
+    let weights = patterns.into_iter().flat_map(|pattern| values_of(pattern)).collect();
+    let tokens = probe.ids.iter().map(|&id| tokenizer.label(id)).collect();
+    AttentionSnapshot { step, tokens, layers, heads, weights, note: probe.note.clone() }
+}
+
+/// Logits after each token, `[position][vocabulary]`; at most `context` tokens.
+#[must_use]
+pub fn logits(model: &Gpt, ids: &[TokenId], device: &Device) -> Vec<Vec<f32>> {
+    let logits = model.forward(ids_tensor(as_i32(ids), 1, ids.len(), device));
+    let [_, _, vocabulary] = logits.dims();
+    values_of(logits).chunks(vocabulary).map(<[f32]>::to_vec).collect()
+}
+
+fn as_i32(ids: &[TokenId]) -> Vec<i32> {
+    // A vocabulary has at most 65,536 tokens.
+    ids.iter().map(|id| id.0 as i32).collect()
+}

@@ -1,0 +1,144 @@
+//! Text from the model, one token at a time.
+
+use burn::tensor::Device;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::probe::{logits, start_token};
+use crate::lab::protocol::SampledToken;
+use crate::model::Gpt;
+use crate::recipe::SamplingRecipe;
+use crate::text::{CharTokenizer, TokenId, unknown_note};
+
+/// A text being written.
+#[derive(Debug)]
+pub struct Sampler {
+    ids: Vec<TokenId>,
+    remaining: usize,
+    settings: SamplingRecipe,
+    rng: ChaCha8Rng,
+    /// The prompt as the model sees it.
+    pub prompt: String,
+    /// Which characters of the prompt were left out, in words; empty when none.
+    pub note: String,
+}
+
+impl Sampler {
+    #[must_use]
+    pub fn new(settings: SamplingRecipe, tokenizer: &CharTokenizer) -> Self {
+        let encoded = tokenizer.encode(&settings.prompt);
+        let prompt = tokenizer.decode(&encoded.ids);
+        let ids = if encoded.ids.is_empty() { vec![start_token(tokenizer)] } else { encoded.ids };
+        Self {
+            ids,
+            remaining: settings.tokens,
+            rng: ChaCha8Rng::seed_from_u64(settings.seed),
+            settings,
+            prompt,
+            note: unknown_note(&encoded.unknown),
+        }
+    }
+
+    /// The next token, or `None` when the asked-for length is reached. `model` may change from call to call.
+    pub fn next(
+        &mut self,
+        model: &Gpt,
+        context: usize,
+        tokenizer: &CharTokenizer,
+        device: &Device,
+    ) -> Option<SampledToken> {
+        self.remaining = self.remaining.checked_sub(1)?;
+        let window = &self.ids[self.ids.len().saturating_sub(context)..];
+        let logits = logits(model, window, device).pop()?;
+        let plain = softmax(&logits, 1.0);
+        let id = draw(&distribution(&logits, &self.settings), self.rng.random::<f64>());
+        let mut best: Vec<usize> = (0..plain.len()).collect();
+        best.sort_by(|&a, &b| plain[b].total_cmp(&plain[a]).then(a.cmp(&b)));
+        best.truncate(10);
+        let token = |index: usize| TokenId(index as u32);
+        let alternatives = best.into_iter().map(|index| (tokenizer.label(token(index)), plain[index] as f32)).collect();
+        self.ids.push(token(id));
+        Some(SampledToken { text: tokenizer.text(token(id)), probability: plain[id] as f32, alternatives })
+    }
+}
+
+/// The distribution that is drawn from: temperature first, then top-k, then top-p (nucleus, Holtzman et al. 2020) on
+/// what is left. Sums to 1; temperature 0 puts everything on the likeliest token.
+#[must_use]
+pub fn distribution(logits: &[f32], settings: &SamplingRecipe) -> Vec<f64> {
+    let mut order: Vec<usize> = (0..logits.len()).collect();
+    order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]).then(a.cmp(&b)));
+    let mut probabilities = vec![0.0; logits.len()];
+    if settings.temperature == 0.0 {
+        if let Some(&best) = order.first() {
+            probabilities[best] = 1.0;
+        }
+        return probabilities;
+    }
+    let all = softmax(logits, settings.temperature);
+    let most = if settings.top_k == 0 { order.len() } else { settings.top_k };
+    let kept_mass: f64 = order.iter().take(most).map(|&index| all[index]).sum();
+    let mut mass = 0.0;
+    for &index in order.iter().take(most) {
+        probabilities[index] = all[index];
+        mass += all[index];
+        if mass >= settings.top_p * kept_mass {
+            break;
+        }
+    }
+    probabilities.iter_mut().for_each(|probability| *probability /= mass);
+    probabilities
+}
+
+fn softmax(logits: &[f32], temperature: f64) -> Vec<f64> {
+    let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let powers: Vec<f64> = logits.iter().map(|&logit| (f64::from(logit - highest) / temperature).exp()).collect();
+    let total: f64 = powers.iter().sum();
+    powers.into_iter().map(|power| power / total).collect()
+}
+
+fn draw(probabilities: &[f64], point: f64) -> usize {
+    let mut mass = 0.0;
+    let chosen = probabilities.iter().position(|probability| {
+        mass += probability;
+        *probability > 0.0 && point < mass
+    });
+    // Rounding may leave the sum a hair below the point: then it is the last token that can be drawn at all.
+    chosen.or_else(|| probabilities.iter().rposition(|&probability| probability > 0.0)).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(temperature: f64, top_k: usize, top_p: f64) -> SamplingRecipe {
+        SamplingRecipe { prompt: String::new(), tokens: 1, temperature, top_k, top_p, seed: 0 }
+    }
+
+    /// Logits whose softmax is 0.5, 0.3, 0.15, 0.05, out of order.
+    fn logits() -> Vec<f32> {
+        [0.15_f32, 0.5, 0.05, 0.3].map(f32::ln).to_vec()
+    }
+
+    fn close(found: &[f64], wanted: [f64; 4]) {
+        assert!(found.iter().zip(wanted).all(|(a, b)| (a - b).abs() < 1e-6), "{found:?} is not {wanted:?}");
+    }
+
+    #[test]
+    fn cuts_keep_the_likeliest_and_sum_to_one() {
+        close(&distribution(&logits(), &settings(1.0, 0, 1.0)), [0.15, 0.5, 0.05, 0.3]);
+        close(&distribution(&logits(), &settings(0.0, 0, 1.0)), [0.0, 1.0, 0.0, 0.0]);
+        close(&distribution(&logits(), &settings(1.0, 2, 1.0)), [0.0, 0.625, 0.0, 0.375]);
+        close(&distribution(&logits(), &settings(1.0, 0, 0.7)), [0.0, 0.625, 0.0, 0.375]);
+        // Half the temperature squares the odds.
+        close(&distribution(&logits(), &settings(0.5, 2, 1.0)), [0.0, 0.25 / 0.34, 0.0, 0.09 / 0.34]);
+    }
+
+    #[test]
+    fn a_draw_never_takes_what_was_cut() {
+        for point in [0.0, 0.3, 0.6249, 0.6251, 0.999_999_999, 1.0] {
+            let id = draw(&distribution(&logits(), &settings(1.0, 2, 1.0)), point);
+            assert_eq!(id, if point < 0.625 { 1 } else { 3 }, "point {point}");
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! One head, as large as the pane allows: a row for each query, a column for each key.
+
+use eframe::egui::{
+    Align2, FontId, Painter, Pos2, Rect, Role, Sense, StrokeKind, TextStyle, Ui, Vec2, Visuals, WidgetInfo,
+    epaint::TextShape, pos2, vec2,
+};
+
+use super::super::actions::{Action, ViewSettings};
+use super::super::{colormap, theme};
+use super::picture::{Picture, Subject};
+use super::{AttentionView, nothing_yet, scale_of, selected_in};
+use crate::lab::protocol::{AttentionSnapshot, HeadId};
+use crate::recipe::grouped;
+use crate::store::RunStore;
+
+/// Characters of a token along an axis; the readout shows all of it.
+const LABEL_CHARACTERS_MAX: usize = 8;
+
+/// What the pointer is on.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Cell {
+    query: usize,
+    key: usize,
+}
+
+impl AttentionView {
+    /// The selected head, enlarged, with the weight under the pointer.
+    pub fn head_ui(&mut self, ui: &mut Ui, store: &RunStore, view: &ViewSettings) -> Vec<Action> {
+        let Some(snapshot) = store.attention.as_ref().filter(|snapshot| !snapshot.tokens.is_empty()) else {
+            self.enlarged = None;
+            nothing_yet(ui, "The head chosen in the grid appears here, enlarged.");
+            return Vec::new();
+        };
+        let head = selected_in(snapshot, view);
+        let line = ui.text_style_height(&TextStyle::Monospace) + 3.0;
+        let (readout, readout_response) =
+            ui.allocate_exact_size(vec2(ui.available_width(), 2.0 * line), Sense::hover());
+        let (pane, _) = ui.allocate_exact_size(ui.available_size(), Sense::hover());
+        let map = Map::new(ui, pane, snapshot);
+        let response = ui.interact(map.square, ui.make_persistent_id("enlarged head"), Sense::hover());
+        let name = format!("Attention of layer {}, head {}", head.layer + 1, head.head + 1);
+        response.widget_info(|| WidgetInfo::labeled(Role::Image, true, &name));
+        let hovered = response.hover_pos().and_then(|pointer| map.cell_at(pointer));
+
+        let pixels_max = (map.square.width() * ui.ctx().pixels_per_point()).max(1.0) as usize;
+        let subject = Subject { version: store.attention_version, head, scale: scale_of(view), pixels_max };
+        let texture = Picture::texture(&mut self.enlarged, ui.ctx(), snapshot, subject).id();
+        let painter = ui.painter().with_clip_rect(pane.intersect(ui.clip_rect()));
+        colormap::paint_map(&painter, map.square, texture, 8.0, ui.visuals());
+        let frame = ui.visuals().widgets.noninteractive.bg_stroke;
+        painter.rect_stroke(map.square, 0.0, frame, StrokeKind::Outside);
+        if let Some(cell) = hovered {
+            map.mark(&painter, cell);
+        }
+        map.labels(&painter, snapshot, hovered, ui.visuals());
+
+        let [weight, place] = words(snapshot, head, hovered);
+        let (mono, small) = (TextStyle::Monospace.resolve(ui.style()), TextStyle::Small.resolve(ui.style()));
+        let clipped = ui.painter().with_clip_rect(readout.intersect(ui.clip_rect()));
+        clipped.text(readout.left_top(), Align2::LEFT_TOP, &weight, mono, ui.visuals().strong_text_color());
+        let below = readout.left_top() + vec2(0.0, line);
+        clipped.text(below, Align2::LEFT_TOP, &place, small, theme::muted(ui.visuals()));
+        readout_response.widget_info(|| WidgetInfo::labeled(Role::Label, true, format!("{weight}  {place}")));
+        Vec::new()
+    }
+}
+
+/// The readout's two lines. The weight is the snapshot's own, never a colour read back.
+fn words(snapshot: &AttentionSnapshot, head: HeadId, hovered: Option<Cell>) -> [String; 2] {
+    let place = format!("layer {} · head {} · step {}", head.layer + 1, head.head + 1, grouped(snapshot.step.0));
+    let Some(Cell { query, key }) = hovered else {
+        return ["Point at a cell to read its weight".into(), format!("rows: queries · columns: keys · {place}")];
+    };
+    let (from, to) = (&snapshot.tokens[query], &snapshot.tokens[key]);
+    let weight = if key > query {
+        "later token: never looked at".to_owned()
+    } else {
+        weight_text(snapshot.weight(head, query, key))
+    };
+    [format!("'{from}' → '{to}'  {weight}"), format!("query {}, key {} · {place}", query + 1, key + 1)]
+}
+
+fn weight_text(weight: f32) -> String {
+    if weight > 0.0 && weight < 0.001 { format!("{weight:.1e}") } else { format!("{weight:.3}") }
+}
+
+/// Where the heatmap and its labels are in the pane.
+struct Map {
+    square: Rect,
+    tokens: usize,
+    font: FontId,
+    /// Tokens of one character stand upright along the top; longer ones are turned.
+    turned: bool,
+}
+
+impl Map {
+    fn new(ui: &Ui, pane: Rect, snapshot: &AttentionSnapshot) -> Self {
+        let tokens = snapshot.tokens.len();
+        let longest = snapshot.tokens.iter().map(|token| token.chars().count()).max().unwrap_or(1);
+        let longest = longest.min(LABEL_CHARACTERS_MAX + 1);
+        let turned = longest > 1;
+        let rough = pane.width().min(pane.height()) / (tokens + 1) as f32;
+        let font = FontId::monospace((rough * 0.8).floor().clamp(9.0, 14.0));
+        let character = ui.ctx().fonts_mut(|fonts| fonts.glyph_width(&font, 'm'));
+        let left = longest as f32 * character + 8.0;
+        let top = if turned { left } else { font.size + 6.0 };
+        let room = (pane.size() - vec2(left + 2.0, top + 2.0)).max(Vec2::splat(16.0));
+        let pixels_per_point = ui.ctx().pixels_per_point();
+        let pixels = (room.x.min(room.y) * pixels_per_point).floor();
+        // Cells of whole pixels are all equally large; small ones would leave too much of the pane empty.
+        let cell = (pixels / tokens as f32).floor();
+        let pixels = if cell >= 6.0 { cell * tokens as f32 } else { pixels };
+        let side = pixels / pixels_per_point;
+        let spare = (room.x - side).max(0.0) / 2.0;
+        let corner = pane.min + vec2(left + spare, top);
+        let corner = (corner * pixels_per_point).round() / pixels_per_point;
+        Self { square: Rect::from_min_size(corner, Vec2::splat(side)), tokens, font, turned }
+    }
+
+    fn cell_side(&self) -> f32 {
+        self.square.width() / self.tokens as f32
+    }
+
+    fn cell_at(&self, pointer: Pos2) -> Option<Cell> {
+        let place = (pointer - self.square.min) / self.cell_side();
+        let inside = |place: f32| (place >= 0.0 && place < self.tokens as f32).then_some(place as usize);
+        Some(Cell { query: inside(place.y)?, key: inside(place.x)? })
+    }
+
+    /// Marks the row of the query and the column of the key.
+    fn mark(&self, painter: &Painter, Cell { query, key }: Cell) {
+        let side = self.cell_side();
+        let band = |index: usize| {
+            let middle = (index as f32 + 0.5) * side;
+            let half = side.max(3.0) / 2.0;
+            middle - half..=middle + half
+        };
+        let square = self.square;
+        let (top, left) = (band(query), band(key));
+        let row = Rect::from_x_y_ranges(square.x_range(), square.top() + top.start()..=square.top() + top.end());
+        let column = Rect::from_x_y_ranges(square.left() + left.start()..=square.left() + left.end(), square.y_range());
+        colormap::mark_on_map(painter, row);
+        colormap::mark_on_map(painter, column);
+    }
+
+    /// Tokens along both axes; when they stand too close, every second, third… one.
+    fn labels(&self, painter: &Painter, snapshot: &AttentionSnapshot, hovered: Option<Cell>, visuals: &Visuals) {
+        let side = self.cell_side();
+        let stride = ((self.font.size + 1.0) / side).ceil().max(1.0) as usize;
+        for index in 0..self.tokens {
+            let token = shortened(&snapshot.tokens[index]);
+            let middle = (index as f32 + 0.5) * side;
+            for (vertical, marked) in [(true, hovered.map(|cell| cell.query)), (false, hovered.map(|cell| cell.key))] {
+                let is_marked = marked == Some(index);
+                let hidden = marked.is_some_and(|marked| marked.abs_diff(index) < stride);
+                if !is_marked && (hidden || !index.is_multiple_of(stride)) {
+                    continue;
+                }
+                let color = if is_marked { theme::accent(visuals) } else { theme::muted(visuals) };
+                let galley = painter.layout_no_wrap(token.clone(), self.font.clone(), color);
+                let size = galley.size();
+                let shape = if vertical {
+                    let place = pos2(self.square.left() - 5.0 - size.x, self.square.top() + middle - size.y / 2.0);
+                    TextShape::new(place, galley, color)
+                } else if self.turned {
+                    let place = pos2(self.square.left() + middle - size.y / 2.0, self.square.top() - 5.0);
+                    TextShape::new(place, galley, color).with_angle(-std::f32::consts::FRAC_PI_2)
+                } else {
+                    let place = pos2(self.square.left() + middle - size.x / 2.0, self.square.top() - 3.0 - size.y);
+                    TextShape::new(place, galley, color)
+                };
+                painter.add(shape);
+            }
+        }
+    }
+}
+
+fn shortened(token: &str) -> String {
+    if token.chars().count() <= LABEL_CHARACTERS_MAX {
+        return token.to_owned();
+    }
+    token.chars().take(LABEL_CHARACTERS_MAX).chain(['…']).collect()
+}

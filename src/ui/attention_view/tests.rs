@@ -1,0 +1,199 @@
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use eframe::egui::{self, Key, Rect, Vec2};
+use egui_kittest::Harness;
+use egui_kittest::kittest::Queryable;
+
+use super::super::actions::{Action, Theme, ViewSettings};
+use super::super::theme;
+use super::AttentionView;
+use crate::lab::protocol::{AttentionSnapshot, HeadId};
+use crate::store::RunStore;
+use crate::store::tests::{snapshot, store_at_start};
+
+const TOKENS: [&str; 4] = ["t", "h", "e", "␣"];
+
+/// What the panes are shown, and what they asked for.
+struct Shown {
+    store: RunStore,
+    view: ViewSettings,
+    attention: AttentionView,
+    actions: Vec<Action>,
+}
+
+type Shared = Rc<RefCell<Shown>>;
+
+/// A pane with a run of that many layers and heads; what it asks of the view is done, as the app would.
+fn harness(
+    layers: usize,
+    heads: usize,
+    pane: fn(&mut AttentionView, &mut egui::Ui, &RunStore, &ViewSettings) -> Vec<Action>,
+) -> (Harness<'static>, Shared) {
+    let mut store = store_at_start();
+    store.apply_attention(snapshot(1250, &TOKENS, layers, heads));
+    let shown =
+        Shown { store, view: ViewSettings::default(), attention: AttentionView::default(), actions: Vec::new() };
+    let shared = Rc::new(RefCell::new(shown));
+    let inside = Rc::clone(&shared);
+    let builder = Harness::builder().with_size(Vec2::new(600.0, 500.0));
+    let builder = builder.with_context_setup(|ctx| theme::install(ctx, Theme::Dark));
+    let harness = builder.build_ui(move |ui| {
+        let Shown { store, view, attention, actions } = &mut *inside.borrow_mut();
+        for action in pane(attention, ui, store, view) {
+            if let Action::SetView(changed) = &action {
+                *view = (**changed).clone();
+            }
+            actions.push(action);
+        }
+    });
+    (harness, shared)
+}
+
+fn grid(layers: usize, heads: usize) -> (Harness<'static>, Shared) {
+    harness(layers, heads, AttentionView::grid_ui)
+}
+
+fn head() -> (Harness<'static>, Shared) {
+    harness(2, 2, AttentionView::head_ui)
+}
+
+fn point_at(harness: &mut Harness<'_>, square: Rect, query: usize, key: usize) {
+    let cell = square.size() / TOKENS.len() as f32;
+    harness.hover_at(square.min + cell * Vec2::new(key as f32 + 0.5, query as f32 + 0.5));
+    harness.run();
+}
+
+fn replace(shared: &Shared, change: impl FnOnce(&mut AttentionSnapshot)) {
+    let store = &mut shared.borrow_mut().store;
+    let mut newer = (**store.attention.as_ref().expect("attention")).clone();
+    change(&mut newer);
+    store.apply_attention(Arc::new(newer));
+}
+
+#[test]
+fn a_click_on_a_thumbnail_selects_that_head() {
+    let (mut harness, shared) = grid(3, 4);
+    harness.run();
+    harness.get_by_label("Layer 2, head 3").click();
+    harness.run();
+    let expected = HeadId { layer: 1, head: 2 };
+    let shown = shared.borrow();
+    assert!(matches!(&shown.actions[..], [Action::SetView(view)] if view.selected == expected), "{:?}", shown.actions);
+}
+
+#[test]
+fn arrows_walk_over_the_grid_and_stop_at_its_edge() {
+    let (mut harness, shared) = grid(2, 2);
+    harness.run();
+    harness.get_by_label("Layer 1, head 1").click();
+    harness.run();
+    for (key, layer, head) in [
+        (Key::ArrowRight, 0, 1),
+        (Key::ArrowRight, 0, 1),
+        (Key::ArrowDown, 1, 1),
+        (Key::ArrowLeft, 1, 0),
+        (Key::ArrowUp, 0, 0),
+        (Key::ArrowUp, 0, 0),
+    ] {
+        harness.key_press(key);
+        harness.run();
+        assert_eq!(shared.borrow().view.selected, HeadId { layer, head }, "after {key:?}");
+    }
+}
+
+#[test]
+fn of_many_heads_only_the_visible_ones_are_drawn() {
+    let (mut harness, shared) = grid(40, 40);
+    harness.run();
+    let drawn = shared.borrow().attention.thumbnails.len();
+    assert!((1..300).contains(&drawn), "{drawn}");
+}
+
+#[test]
+fn the_colour_scale_is_chosen_by_name() {
+    let (mut harness, shared) = grid(1, 1);
+    harness.run();
+    harness.get_by_label("Linear").click();
+    harness.run();
+    assert!(!shared.borrow().view.square_root);
+}
+
+#[test]
+fn a_typed_probe_is_taken_once_after_enter() {
+    let (mut harness, shared) = grid(1, 1);
+    harness.run();
+    harness.get_by_label("Probe").focus();
+    harness.run();
+    harness.key_combination_modifiers(egui::Modifiers::COMMAND, &[Key::A]);
+    harness.get_by_label("Probe").type_text("two\\nlines");
+    harness.step();
+    assert!(shared.borrow().actions.is_empty(), "still typing");
+    harness.key_press(Key::Enter);
+    harness.run();
+    let shown = shared.borrow();
+    assert!(matches!(&shown.actions[..], [Action::SetProbe(probe)] if probe == "two\nlines"), "{:?}", shown.actions);
+}
+
+#[test]
+fn the_hovered_weight_is_the_snapshots_and_goes_on_changing_under_a_resting_pointer() {
+    let (mut harness, shared) = head();
+    shared.borrow_mut().view.selected = HeadId { layer: 1, head: 0 };
+    harness.run();
+    let square = harness.get_by_label("Attention of layer 2, head 1").rect();
+    point_at(&mut harness, square, 2, 1);
+    let weight = {
+        let shown = shared.borrow();
+        shown.store.attention.as_ref().expect("attention").weight(HeadId { layer: 1, head: 0 }, 2, 1)
+    };
+    let expected = format!("'e' → 'h'  {weight:.3}  query 3, key 2 · layer 2 · head 1 · step 1,250");
+    harness.get_by_label(&expected);
+
+    replace(&shared, |newer| {
+        newer.step.0 = 1300;
+        let size = TOKENS.len() * TOKENS.len();
+        newer.weights[2 * size + 2 * TOKENS.len() + 1] = 0.875;
+    });
+    harness.run();
+    harness.get_by_label("'e' → 'h'  0.875  query 3, key 2 · layer 2 · head 1 · step 1,300");
+}
+
+#[test]
+fn later_tokens_are_said_to_be_never_looked_at() {
+    let (mut harness, _shared) = head();
+    harness.run();
+    let square = harness.get_by_label("Attention of layer 1, head 1").rect();
+    point_at(&mut harness, square, 0, 3);
+    harness.get_by_label_contains("'t' → '␣'  later token: never looked at");
+}
+
+#[test]
+fn the_readout_keeps_its_place_and_the_map_fits_any_context() {
+    for count in [8, 64, 512] {
+        let (mut harness, shared) = head();
+        replace(&shared, |newer| *newer = (*snapshot(9, &vec!["ab"; count], 2, 2)).clone());
+        harness.run();
+        let square = harness.get_by_label("Attention of layer 1, head 1").rect();
+        assert!(square.right() <= 600.0 && square.bottom() <= 500.0 && square.width() > 300.0, "{count}: {square}");
+        point_at(&mut harness, square, 0, 0);
+        let hovered = harness.get_by_label("Attention of layer 1, head 1").rect();
+        assert_eq!(square, hovered, "{count}");
+    }
+}
+
+#[test]
+fn before_the_first_snapshot_both_panes_say_what_will_come() {
+    for (pane, words) in [
+        (
+            AttentionView::grid_ui as fn(&mut _, &mut _, &_, &_) -> _,
+            "Every head's attention appears here when training starts.",
+        ),
+        (AttentionView::head_ui, "The head chosen in the grid appears here, enlarged."),
+    ] {
+        let (mut harness, shared) = harness(1, 1, pane);
+        shared.borrow_mut().store = RunStore::default();
+        harness.run();
+        harness.get_by_label(words);
+    }
+}

@@ -1,0 +1,170 @@
+//! Colours of weights: viridis (Smith and van der Walt 2015), which grows evenly brighter for every eye, and the void of
+//! what cannot be seen.
+
+use std::sync::LazyLock;
+
+use eframe::egui::{
+    Color32, Mesh, Painter, Pos2, Rect, Role, Sense, Shape, Stroke, StrokeKind, TextStyle, TextureId, Ui, Vec2,
+    Visuals, WidgetInfo, pos2, vec2,
+};
+
+use super::theme;
+
+/// Matplotlib's viridis at 17 even places; in between, a straight line is within two levels of it.
+const VIRIDIS: [[u8; 3]; 17] = [
+    [68, 1, 84],
+    [72, 24, 106],
+    [71, 45, 123],
+    [66, 64, 134],
+    [59, 82, 139],
+    [51, 99, 141],
+    [44, 114, 142],
+    [38, 130, 142],
+    [33, 145, 140],
+    [31, 160, 136],
+    [40, 174, 128],
+    [63, 188, 115],
+    [94, 201, 98],
+    [132, 212, 75],
+    [173, 220, 48],
+    [216, 226, 25],
+    [253, 231, 37],
+];
+
+static TABLE: LazyLock<[Color32; 256]> = LazyLock::new(|| {
+    std::array::from_fn(|index| {
+        let place = index as f32 / 255.0 * (VIRIDIS.len() - 1) as f32;
+        let below = (place as usize).min(VIRIDIS.len() - 2);
+        let [red, green, blue] = std::array::from_fn(|channel| {
+            let (low, high) = (f32::from(VIRIDIS[below][channel]), f32::from(VIRIDIS[below + 1][channel]));
+            (low + (high - low) * (place - below as f32)).round() as u8
+        });
+        Color32::from_rgb(red, green, blue)
+    })
+});
+
+/// The colour of a value between 0 and 1; values outside take the nearer end.
+#[must_use]
+pub fn viridis(value: f32) -> Color32 {
+    // `as` takes NaN to 0.
+    TABLE[(value.clamp(0.0, 1.0) * 255.0).round() as usize]
+}
+
+/// How a weight becomes a place in the colour map.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WeightScale {
+    Linear,
+    /// Shows faint attention.
+    SquareRoot,
+}
+
+impl WeightScale {
+    #[must_use]
+    pub fn color(self, weight: f32) -> Color32 {
+        viridis(match self {
+            Self::Linear => weight,
+            Self::SquareRoot => weight.max(0.0).sqrt(),
+        })
+    }
+
+    /// The weight at a place (0 to 1) of the colour map.
+    #[must_use]
+    pub fn weight_at(self, place: f32) -> f32 {
+        match self {
+            Self::Linear => place,
+            Self::SquareRoot => place * place,
+        }
+    }
+}
+
+/// A bar of the colour map with the weights at its ends and its middle.
+pub fn legend(ui: &mut Ui, scale: WeightScale) {
+    let font = TextStyle::Small.resolve(ui.style());
+    let color = theme::muted(ui.visuals());
+    let label = |place: f32| {
+        let text = format!("{}", scale.weight_at(place));
+        ui.painter().layout_no_wrap(text, font.clone(), color)
+    };
+    let (zero, half, one) = (label(0.0), label(0.5), label(1.0));
+    let bar = vec2(88.0, 8.0);
+    let size = vec2(bar.x + zero.size().x / 2.0 + one.size().x / 2.0, bar.y + zero.size().y + 1.0);
+    let (area, response) = ui.allocate_exact_size(size, Sense::hover());
+    let bar = Rect::from_min_size(area.min + vec2(zero.size().x / 2.0, 1.0), bar);
+    let mut mesh = Mesh::default();
+    for part in 0..=32 {
+        let place = part as f32 / 32.0;
+        for y in [bar.top(), bar.bottom()] {
+            mesh.colored_vertex(pos2(bar.left() + place * bar.width(), y), viridis(place));
+        }
+        if part > 0 {
+            let last = 2 * part;
+            mesh.add_triangle(last - 2, last - 1, last);
+            mesh.add_triangle(last - 1, last, last + 1);
+        }
+    }
+    ui.painter().add(Shape::mesh(mesh));
+    for (place, galley) in [(0.0, zero), (0.5, half), (1.0, one)] {
+        let x = bar.left() + place * bar.width() - galley.size().x / 2.0;
+        ui.painter().galley(pos2(x, bar.bottom()), galley, color);
+    }
+    let name = match scale {
+        WeightScale::Linear => "Colours of the weights, from 0 to 1, linear",
+        WeightScale::SquareRoot => "Colours of the weights, from 0 to 1, by their square root",
+    };
+    response.widget_info(|| WidgetInfo::labeled(Role::Image, true, name));
+}
+
+/// A map of attention: the picture on a hatched ground, so that what is not drawn is seen to be nothing, not zero.
+pub fn paint_map(painter: &Painter, square: Rect, picture: TextureId, hatch: f32, visuals: &Visuals) {
+    painter.rect_filled(square, 0.0, visuals.extreme_bg_color);
+    let stroke = Stroke::new(1.0, visuals.widgets.noninteractive.bg_stroke.color);
+    // Lines across the diagonal, in the half above it only: x + y = sum, y < x.
+    let side = square.width();
+    let at = |x: f32, y: f32| -> Pos2 { square.min + Vec2::new(x, y) };
+    let lines = (1..(2.0 * side / hatch) as usize).map(|line| {
+        let sum = line as f32 * hatch;
+        let end = if sum <= side { at(sum, 0.0) } else { at(side, sum - side) };
+        Shape::line_segment([at(sum / 2.0, sum / 2.0), end], stroke)
+    });
+    painter.extend(lines);
+    painter.image(picture, square, Rect::from_min_max(Pos2::ZERO, pos2(1.0, 1.0)), Color32::WHITE);
+}
+
+/// A frame in two tones, which shows on every colour of the map.
+pub fn mark_on_map(painter: &Painter, area: Rect) {
+    painter.rect_stroke(area, 0.0, Stroke::new(1.0, Color32::from_black_alpha(150)), StrokeKind::Outside);
+    painter.rect_stroke(area, 0.0, Stroke::new(1.0, Color32::WHITE), StrokeKind::Inside);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn brighter_means_more_at_every_level() {
+        let luminance = |color: Color32| {
+            let [red, green, blue, _] = color.to_array().map(f32::from);
+            0.2126 * red + 0.7152 * green + 0.0722 * blue
+        };
+        let levels: Vec<f32> = (0..256).map(|level| luminance(viridis(level as f32 / 255.0))).collect();
+        assert!(levels.windows(4).all(|levels| levels[3] > levels[0]), "{levels:?}");
+    }
+
+    #[test]
+    fn values_outside_take_the_nearer_end() {
+        assert_eq!(viridis(-1.0), viridis(0.0));
+        assert_eq!(viridis(7.0), viridis(1.0));
+        assert_eq!(viridis(f32::NAN), viridis(0.0));
+        assert_eq!(viridis(0.0), Color32::from_rgb(68, 1, 84));
+        assert_eq!(viridis(1.0), Color32::from_rgb(253, 231, 37));
+    }
+
+    #[test]
+    fn the_legend_tells_the_weight_of_the_colour_beside_it() {
+        for scale in [WeightScale::Linear, WeightScale::SquareRoot] {
+            for place in [0.0, 0.25, 0.5, 1.0] {
+                assert_eq!(scale.color(scale.weight_at(place)), viridis(place));
+            }
+        }
+    }
+}

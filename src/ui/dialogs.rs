@@ -1,0 +1,267 @@
+//! Choosing a path: a field to type it into, at once, with the recent ones beside it; the system's own dialog at a
+//! button, on a thread of its own.
+//!
+//! The system's dialog may never answer (a portal that hangs) or answer as if it was cancelled (no portal and no
+//! zenity). So it is never what the window waits for.
+
+use std::path::{Path, PathBuf};
+
+use crossbeam_channel::{Receiver, TryRecvError, bounded};
+use eframe::egui::{self, Align2, Context, Key, TextEdit, Ui, Window};
+
+use super::actions::{Action, PickPurpose};
+use super::theme;
+use crate::lab::desk::PathKind;
+use crate::lab::handle::Wake;
+use crate::lab::protocol::ExportFormat;
+
+/// The window that asks for a path.
+#[derive(Debug)]
+pub struct PathDialog {
+    pub purpose: PickPurpose,
+    typed: String,
+    recent: Vec<PathBuf>,
+    /// What the desk said of the path that was typed last.
+    looked: Option<(PathBuf, PathKind)>,
+    asked: Option<PathBuf>,
+    system: SystemDialog,
+    fresh: bool,
+}
+
+#[derive(Debug)]
+enum SystemDialog {
+    Closed,
+    Open(Receiver<Option<PathBuf>>),
+    /// It ended without a path.
+    NoPath,
+}
+
+/// How a purpose asks.
+struct Words {
+    title: &'static str,
+    /// The button that goes on.
+    go: &'static str,
+    hint: &'static str,
+    wants: Wants,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Wants {
+    OldFile,
+    OldFolder,
+    NewFile,
+    NewFolder,
+}
+
+fn words(purpose: &PickPurpose) -> Words {
+    let (title, go, hint, wants) = match purpose {
+        PickPurpose::OpenText => ("Open text", "Open", "A UTF-8 text file to learn from.", Wants::OldFile),
+        PickPurpose::OpenPreset => ("Open preset", "Open", "A .ron file with a recipe.", Wants::OldFile),
+        PickPurpose::OpenRun => {
+            ("Open run", "Open", "A run's folder: the one that holds recipe.ron.", Wants::OldFolder)
+        }
+        PickPurpose::OverlayRun => ("Overlay a run", "Overlay", "An earlier run's folder.", Wants::OldFolder),
+        PickPurpose::SavePreset => ("Save preset", "Save", "A .ron file.", Wants::NewFile),
+        PickPurpose::Export(ExportFormat::Checkpoint) => {
+            ("Export checkpoint", "Export", "A folder for the checkpoint.", Wants::NewFolder)
+        }
+        PickPurpose::Export(ExportFormat::Safetensors) => {
+            ("Export weights", "Export", "A folder for model.safetensors and config.json.", Wants::NewFolder)
+        }
+        PickPurpose::SaveCurves => ("Save curves", "Save", "A .csv file.", Wants::NewFile),
+        PickPurpose::SaveLossPicture => ("Save picture of the loss", "Save", "A .png file.", Wants::NewFile),
+    };
+    Words { title, go, hint, wants }
+}
+
+impl PathDialog {
+    /// Opens with `suggested` typed in: a folder to look in, or a whole name to save as.
+    #[must_use]
+    pub fn new(purpose: PickPurpose, suggested: &Path, recent: Vec<PathBuf>) -> Self {
+        let typed = suggested.display().to_string();
+        Self { purpose, typed, recent, looked: None, asked: None, system: SystemDialog::Closed, fresh: true }
+    }
+
+    /// Types another path.
+    #[cfg(test)]
+    pub fn retype(&mut self, path: &str) {
+        path.clone_into(&mut self.typed);
+    }
+
+    /// The desk's answer to [`Action::LookAt`].
+    pub fn looked_at(&mut self, path: PathBuf, kind: PathKind) {
+        self.looked = Some((path, kind));
+    }
+
+    /// Takes the system dialog's answer, if there is one.
+    pub fn poll(&mut self) -> Option<Action> {
+        let SystemDialog::Open(answer) = &self.system else { return None };
+        match answer.try_recv() {
+            Ok(Some(path)) => Some(Action::OpenPath(self.purpose.clone(), path)),
+            Ok(None) | Err(TryRecvError::Disconnected) => {
+                self.system = SystemDialog::NoPath;
+                None
+            }
+            Err(TryRecvError::Empty) => None,
+        }
+    }
+
+    pub fn ui(&mut self, ctx: &Context, wake: &Wake) -> Vec<Action> {
+        let mut actions = Vec::new();
+        let words = words(&self.purpose);
+        let mut open = true;
+        let window = Window::new(words.title).open(&mut open).collapsible(false).auto_sized();
+        window.anchor(Align2::CENTER_TOP, [0.0, 120.0]).show(ctx, |ui| {
+            ui.set_width(560.0);
+            ui.weak(words.hint);
+            self.field(ui, &words, &mut actions);
+            self.remark(ui, &words);
+            self.recent_ui(ui, &mut actions);
+            ui.add_space(4.0);
+            ui.horizontal(|ui| {
+                ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| {
+                    let path = self.path();
+                    if ui.add_enabled(path.is_some(), egui::Button::new(words.go)).clicked()
+                        && let Some(path) = path
+                    {
+                        actions.push(Action::OpenPath(self.purpose.clone(), path));
+                    }
+                    if ui.button("Cancel").clicked() {
+                        actions.push(Action::ClosePicker);
+                    }
+                    let rest = egui::Layout::left_to_right(egui::Align::Center);
+                    ui.with_layout(rest, |ui| self.browse(ui, &words, wake));
+                });
+            });
+        });
+        if !open || ctx.input(|input| input.key_pressed(Key::Escape)) {
+            actions.push(Action::ClosePicker);
+        }
+        self.fresh = false;
+        actions
+    }
+
+    fn field(&mut self, ui: &mut Ui, words: &Words, actions: &mut Vec<Action>) {
+        let label = ui.label("Path");
+        let field = TextEdit::singleline(&mut self.typed).desired_width(f32::INFINITY).font(egui::TextStyle::Monospace);
+        let shown = field.show(ui);
+        let response = shown.response.response.labelled_by(label.id);
+        if self.fresh {
+            response.request_focus();
+            let mut state = shown.state;
+            let end = egui::text::CCursor::new(self.typed.chars().count());
+            state.cursor.set_char_range(Some(egui::text::CCursorRange::one(end)));
+            state.store(ui.ctx(), response.id);
+        }
+        if self.path() != self.asked {
+            self.asked = self.path();
+            actions.extend(self.asked.clone().map(Action::LookAt));
+        }
+        if response.lost_focus() && ui.input(|input| input.key_pressed(Key::Enter)) {
+            match (self.path(), self.kind()) {
+                // Enter on a folder's name goes on typing below it.
+                (Some(_), Some(PathKind::Folder)) if words.wants == Wants::OldFile => {
+                    response.request_focus();
+                }
+                (Some(path), _) => actions.push(Action::OpenPath(self.purpose.clone(), path)),
+                (None, _) => {}
+            }
+        }
+    }
+
+    /// One line on what the typed path leads to; always one line, so that the window does not jump.
+    fn remark(&self, ui: &mut Ui, words: &Words) {
+        let (text, wrong) = match (words.wants, self.kind()) {
+            (_, None) => ("", false),
+            (Wants::OldFile, Some(PathKind::Missing)) => ("There is no such file.", true),
+            (Wants::OldFolder, Some(PathKind::Missing)) => ("There is no such folder.", true),
+            (Wants::OldFile, Some(PathKind::Folder | PathKind::Run)) => {
+                ("A folder: type the name of a file in it.", false)
+            }
+            (Wants::OldFile, Some(PathKind::File)) => ("A file.", false),
+            (Wants::OldFolder, Some(PathKind::File)) => ("A file, not a run's folder.", true),
+            (Wants::OldFolder, Some(PathKind::Folder)) => ("This folder holds no recipe.ron.", true),
+            (Wants::OldFolder, Some(PathKind::Run)) => ("A run.", false),
+            (Wants::NewFile | Wants::NewFolder, Some(PathKind::Missing)) => ("It will be made.", false),
+            (Wants::NewFile, Some(PathKind::File)) => ("This file is there already and will be replaced.", true),
+            (Wants::NewFile, Some(PathKind::Folder | PathKind::Run)) => ("A folder: add a file's name.", true),
+            (Wants::NewFolder, Some(PathKind::File)) => ("A file of this name is in the way.", true),
+            (Wants::NewFolder, Some(PathKind::Folder | PathKind::Run)) => {
+                ("This folder is there already; files of the same name in it will be replaced.", true)
+            }
+        };
+        let color = if wrong { theme::warning(ui.visuals()) } else { theme::muted(ui.visuals()) };
+        ui.colored_label(color, if text.is_empty() { " " } else { text });
+    }
+
+    fn recent_ui(&self, ui: &mut Ui, actions: &mut Vec<Action>) {
+        if self.recent.is_empty() {
+            return;
+        }
+        ui.label(theme::heading("Recent"));
+        for path in &self.recent {
+            let button = egui::Button::new(path.display().to_string()).frame(false).truncate();
+            if ui.add(button).on_hover_text("Takes this path.").clicked() {
+                actions.push(Action::OpenPath(self.purpose.clone(), path.clone()));
+            }
+        }
+    }
+
+    fn browse(&mut self, ui: &mut Ui, words: &Words, wake: &Wake) {
+        // macOS allows the system's dialog on the main thread alone, where it would stop the window.
+        if cfg!(target_os = "macos") {
+            return;
+        }
+        let waiting = matches!(self.system, SystemDialog::Open(_));
+        let button = egui::Button::new("Browse…");
+        if ui.add_enabled(!waiting, button).on_hover_text("Asks with the system's own dialog.").clicked() {
+            self.system = ask_system(words, &self.typed, wake);
+        }
+        match self.system {
+            SystemDialog::Open(_) => ui.weak("The system's dialog is open."),
+            SystemDialog::NoPath => ui.weak("No path came back: type one above."),
+            SystemDialog::Closed => ui.weak(""),
+        };
+    }
+
+    /// What the typed path leads to, once the desk has said.
+    #[must_use]
+    pub fn kind(&self) -> Option<PathKind> {
+        let (path, kind) = self.looked.as_ref()?;
+        (Some(path) == self.asked.as_ref()).then_some(*kind)
+    }
+
+    /// What is typed, with `~` for the home folder.
+    fn path(&self) -> Option<PathBuf> {
+        let typed = self.typed.trim();
+        match typed.strip_prefix("~/") {
+            _ if typed.is_empty() => None,
+            Some(rest) => Some(etcetera::home_dir().ok()?.join(rest)),
+            None => Some(PathBuf::from(typed)),
+        }
+    }
+}
+
+fn ask_system(words: &Words, typed: &str, wake: &Wake) -> SystemDialog {
+    let (tell, told) = bounded(1);
+    let (title, wants, wake) = (words.title, words.wants, wake.clone());
+    let typed = PathBuf::from(typed);
+    let started = std::thread::Builder::new().name("headlight-file-dialog".into()).spawn(move || {
+        let mut dialog = rfd::FileDialog::new().set_title(title);
+        if let Some(folder) = typed.parent().filter(|folder| folder.is_dir()) {
+            dialog = dialog.set_directory(folder);
+        }
+        if let Some(name) = typed.file_name().filter(|_| matches!(wants, Wants::NewFile | Wants::NewFolder)) {
+            dialog = dialog.set_file_name(name.to_string_lossy());
+        }
+        let path = match wants {
+            Wants::OldFile => dialog.pick_file(),
+            Wants::OldFolder => dialog.pick_folder(),
+            Wants::NewFile | Wants::NewFolder => dialog.save_file(),
+        };
+        // The window may have been closed meanwhile.
+        let _ = tell.send(path);
+        wake();
+    });
+    if started.is_ok() { SystemDialog::Open(told) } else { SystemDialog::NoPath }
+}

@@ -1,0 +1,159 @@
+//! The recipe that the next run is made from, and what is known of its text.
+
+use crate::lab::desk::TextSummary;
+use crate::preset::{self, Preset};
+use crate::recipe::{Fault, Field, Recipe, TextSource, grouped};
+
+/// What is known of the draft's text.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub enum TextState {
+    #[default]
+    Unknown,
+    Reading {
+        done_bytes: u64,
+        total_bytes: u64,
+    },
+    Known(Box<TextSummary>),
+    Failed(String),
+}
+
+/// A text that takes the place of the draft's if it can be read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Candidate {
+    pub source: TextSource,
+    pub done_bytes: u64,
+    pub total_bytes: u64,
+}
+
+/// The draft.
+#[derive(Debug, Clone)]
+pub struct Draft {
+    pub recipe: Recipe,
+    /// Name and title of the preset that the draft began as.
+    pub name: String,
+    pub title: String,
+    pub text: TextState,
+    /// A text that is being read in its place.
+    pub candidate: Option<Candidate>,
+}
+
+impl Draft {
+    /// A draft that is a preset's recipe.
+    #[must_use]
+    pub fn from_preset(preset: Preset) -> Self {
+        Self {
+            recipe: preset.recipe,
+            name: preset.name,
+            title: preset.title,
+            text: TextState::Unknown,
+            candidate: None,
+        }
+    }
+
+    /// The remembered draft, else the first preset.
+    #[must_use]
+    pub fn remembered(recipe: Option<Recipe>, name: &str, presets: &[Preset]) -> Self {
+        let known = presets.iter().find(|preset| preset.name == name).or(presets.first()).cloned();
+        let mut draft = known.map_or_else(|| Self::from_preset(preset::built_in().remove(0)), Self::from_preset);
+        if let Some(recipe) = recipe {
+            draft.recipe = recipe;
+        }
+        draft
+    }
+
+    /// Distinct tokens of the text, once they are known.
+    #[must_use]
+    pub fn vocabulary(&self) -> Option<usize> {
+        match &self.text {
+            TextState::Known(summary) => Some(summary.vocabulary),
+            _ => None,
+        }
+    }
+
+    /// Every mistake: the recipe's own, and those between recipe and text.
+    #[must_use]
+    pub fn faults(&self) -> Vec<Fault> {
+        let mut faults = self.recipe.validate(self.vocabulary());
+        let message = match &self.text {
+            TextState::Failed(why) => Some(why.clone()),
+            TextState::Known(summary) => self.too_short(summary),
+            TextState::Unknown | TextState::Reading { .. } => None,
+        };
+        faults.extend(message.map(|message| Fault { field: Field::Text, message }));
+        faults
+    }
+
+    /// The validation part, a tenth of the text, must hold one window and the token after it.
+    fn too_short(&self, summary: &TextSummary) -> Option<String> {
+        let context = self.recipe.model.context;
+        let needed = context.saturating_mul(10).saturating_add(1);
+        (summary.characters < needed).then(|| {
+            format!(
+                "{}: {} characters are too few for a context of {}: take a text of at least {} or a shorter context",
+                self.recipe.data.text,
+                grouped(summary.characters as u64),
+                grouped(context as u64),
+                grouped(needed as u64)
+            )
+        })
+    }
+
+    /// Why no run can be started from it, if so.
+    #[must_use]
+    pub fn hindrance(&self) -> Option<String> {
+        match (self.faults().first(), &self.text) {
+            (Some(fault), _) => Some(fault.message.clone()),
+            (None, TextState::Known(_)) => None,
+            (None, _) => Some(format!("Reading the text ({})…", self.recipe.data.text)),
+        }
+    }
+
+    /// A name for the run's folder: the preset's, or the text's when that is not the preset's own.
+    #[must_use]
+    pub fn run_name(&self) -> String {
+        let own = preset::find(&self.name).is_none_or(|preset| preset.recipe.data.text == self.recipe.data.text);
+        match &self.recipe.data.text {
+            TextSource::File(path) if !own || self.name.is_empty() => {
+                slug(&path.file_stem().unwrap_or_default().to_string_lossy())
+            }
+            _ => slug(&self.name),
+        }
+    }
+}
+
+/// Lower-case letters, digits and hyphens, never empty.
+#[must_use]
+pub fn slug(text: &str) -> String {
+    let mut slug = String::new();
+    for character in text.to_lowercase().chars() {
+        if character.is_alphanumeric() {
+            slug.push(character);
+        } else if !slug.is_empty() && !slug.ends_with('-') {
+            slug.push('-');
+        }
+    }
+    let slug: String = slug.trim_end_matches('-').chars().take(60).collect();
+    if slug.is_empty() { "run".into() } else { slug }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_become_folder_names() {
+        assert_eq!(slug("Tiny Shakespeare (1.1 MB)"), "tiny-shakespeare-1-1-mb");
+        assert_eq!(slug("../.."), "run");
+    }
+
+    #[test]
+    fn a_text_shorter_than_its_context_needs_is_a_fault() {
+        let mut draft = Draft::from_preset(preset::built_in().remove(0));
+        let summary = TextSummary::built_in();
+        draft.text = TextState::Known(Box::new(summary.clone()));
+        assert_eq!(draft.faults(), []);
+        draft.text = TextState::Known(Box::new(TextSummary { characters: 100, ..summary }));
+        assert_eq!(draft.faults().first().map(|fault| fault.field), Some(Field::Text));
+        assert!(draft.hindrance().is_some_and(|why| why.contains("100 characters")));
+    }
+}

@@ -1,0 +1,247 @@
+//! Where the panes stand: a tree of tiles that the user may move, share out, hide and restore.
+
+use eframe::egui::{self, Color32, Frame, Margin, Rect, Stroke, Ui, Visuals, WidgetText};
+use egui_tiles::{
+    Behavior, Container, EditAction, Linear, LinearDir, SimplificationOptions, TabState, Tile, TileId, Tiles, Tree,
+    UiResponse,
+};
+use serde::{Deserialize, Serialize};
+
+use super::theme;
+
+/// The panes of the window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Pane {
+    Recipe,
+    Loss,
+    /// All heads, small.
+    Heads,
+    /// The chosen head, large.
+    Head,
+    Sample,
+    Log,
+}
+
+impl Pane {
+    pub const ALL: [Self; 6] = [Self::Recipe, Self::Loss, Self::Heads, Self::Head, Self::Sample, Self::Log];
+
+    /// For tabs and menus.
+    #[must_use]
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::Recipe => "Recipe",
+            Self::Loss => "Loss",
+            Self::Heads => "Attention: all heads",
+            Self::Head => "Attention: one head",
+            Self::Sample => "Sample",
+            Self::Log => "Log",
+        }
+    }
+}
+
+/// The tree of panes. As long as the user has not touched it, it follows the window's size.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Layout {
+    tree: Tree<Pane>,
+    edited: bool,
+    #[serde(skip)]
+    made_for: egui::Vec2,
+}
+
+impl PartialEq for Layout {
+    /// As far as it is remembered: one that follows the window is as good as any other that does.
+    fn eq(&self, other: &Self) -> bool {
+        self.edited == other.edited && (!self.edited || self.tree == other.tree)
+    }
+}
+
+impl Default for Layout {
+    fn default() -> Self {
+        let size = egui::vec2(1280.0, 740.0);
+        Self { tree: tree_for(size), edited: false, made_for: size }
+    }
+}
+
+impl Layout {
+    /// The same layout if each pane is in it exactly once, as a file may say anything; else the default one.
+    #[must_use]
+    pub fn checked(self) -> Self {
+        let count =
+            |pane| self.tree.tiles.tiles().filter(|tile| matches!(tile, Tile::Pane(found) if *found == pane)).count();
+        let whole = self.tree.root.is_some() && Pane::ALL.iter().all(|pane| count(*pane) == 1);
+        if whole { self } else { Self::default() }
+    }
+
+    #[must_use]
+    pub fn is_shown(&self, pane: Pane) -> bool {
+        self.tree.tiles.find_pane(&pane).is_some_and(|tile| self.tree.is_visible(tile))
+    }
+
+    /// Shows or hides a pane; a shown one also comes to the front of its tabs.
+    pub fn show(&mut self, pane: Pane, shown: bool) {
+        self.edited = true;
+        if let Some(tile) = self.tree.tiles.find_pane(&pane) {
+            self.tree.set_visible(tile, shown);
+            if shown {
+                self.tree.make_active(|id, _| id == tile);
+            }
+        }
+    }
+
+    /// The rectangle in which a pane was last painted, if it was in sight.
+    #[must_use]
+    pub fn rect(&self, pane: Pane) -> Option<Rect> {
+        let tile = self.tree.tiles.find_pane(&pane)?;
+        self.tree.active_tiles().contains(&tile).then(|| self.tree.tiles.rect(tile))?
+    }
+
+    /// Lays the panes out and paints each with `paint`. `head_title` names the chosen head.
+    pub fn ui(&mut self, ui: &mut Ui, head_title: &str, paint: &mut dyn FnMut(Pane, &mut Ui)) {
+        let size = ui.available_size();
+        if !self.edited && size != self.made_for {
+            self.tree = tree_for(size);
+            self.made_for = size;
+        }
+        let mut shown = Shown { paint, head_title, edited: false, closed: None };
+        self.tree.ui(&mut shown, ui);
+        let (edited, closed) = (shown.edited, shown.closed);
+        self.edited |= edited;
+        if let Some(tile) = closed {
+            self.edited = true;
+            self.tree.set_visible(tile, false);
+        }
+    }
+}
+
+/// The layout that fits a window: a recipe column of fixed width, the rest shared out.
+fn tree_for(size: egui::Vec2) -> Tree<Pane> {
+    let mut tiles = Tiles::default();
+    let mut tabs = |panes: &[Pane]| {
+        let panes = panes.iter().map(|pane| tiles.insert_pane(*pane)).collect();
+        tiles.insert_tab_tile(panes)
+    };
+    let (recipe, loss, heads) = (tabs(&[Pane::Recipe]), tabs(&[Pane::Loss]), tabs(&[Pane::Heads]));
+    let (head, sample) = (tabs(&[Pane::Head]), tabs(&[Pane::Sample, Pane::Log]));
+    let middle = tiles.insert_container(Linear::new_binary(LinearDir::Vertical, [loss, heads], 0.5));
+    let right = tiles.insert_container(Linear::new_binary(LinearDir::Vertical, [head, sample], 0.62));
+    let mut columns = Linear::new(LinearDir::Horizontal, vec![recipe, middle, right]);
+    let recipe_share = (320.0 / size.x.max(900.0)).clamp(0.1, 0.4);
+    columns.shares.set_share(recipe, recipe_share);
+    columns.shares.set_share(middle, (1.0 - recipe_share) * 0.55);
+    columns.shares.set_share(right, (1.0 - recipe_share) * 0.45);
+    let root = tiles.insert_container(Container::Linear(columns));
+    Tree::new(egui::Id::unique("headlight panes"), root, tiles)
+}
+
+/// What the tree asks for while it is painted.
+struct Shown<'a> {
+    paint: &'a mut dyn FnMut(Pane, &mut Ui),
+    head_title: &'a str,
+    edited: bool,
+    closed: Option<TileId>,
+}
+
+impl Behavior<Pane> for Shown<'_> {
+    fn pane_ui(&mut self, ui: &mut Ui, _tile: TileId, pane: &mut Pane) -> UiResponse {
+        let fill = ui.visuals().panel_fill;
+        Frame::new().fill(fill).inner_margin(Margin::symmetric(10, 8)).show(ui, |ui| {
+            ui.set_min_size(ui.available_size());
+            (self.paint)(*pane, ui);
+        });
+        UiResponse::None
+    }
+
+    fn tab_title_for_pane(&mut self, pane: &Pane) -> WidgetText {
+        if *pane == Pane::Head { self.head_title.into() } else { pane.title().into() }
+    }
+
+    fn is_tab_closable(&self, _tiles: &Tiles<Pane>, _tile: TileId) -> bool {
+        true
+    }
+
+    fn on_tab_close(&mut self, _tiles: &mut Tiles<Pane>, tile: TileId) -> bool {
+        // Hidden, not removed: its place is kept for when it is shown again.
+        self.closed = Some(tile);
+        false
+    }
+
+    fn simplification_options(&self) -> SimplificationOptions {
+        SimplificationOptions { all_panes_must_have_tabs: true, ..SimplificationOptions::default() }
+    }
+
+    fn on_edit(&mut self, action: EditAction) {
+        self.edited |= action != EditAction::TabSelected;
+    }
+
+    fn gap_width(&self, _style: &egui::Style) -> f32 {
+        6.0
+    }
+
+    fn min_size(&self) -> f32 {
+        96.0
+    }
+
+    fn tab_bar_height(&self, _style: &egui::Style) -> f32 {
+        26.0
+    }
+
+    fn tab_title_spacing(&self, _visuals: &Visuals) -> f32 {
+        10.0
+    }
+
+    fn tab_bar_color(&self, visuals: &Visuals) -> Color32 {
+        theme::backdrop(visuals)
+    }
+
+    fn tab_outline_stroke(&self, _: &Visuals, _: &Tiles<Pane>, _: TileId, _: &TabState) -> Stroke {
+        Stroke::NONE
+    }
+
+    fn tab_bar_hline_stroke(&self, _visuals: &Visuals) -> Stroke {
+        Stroke::NONE
+    }
+
+    fn tab_text_color(&self, visuals: &Visuals, _: &Tiles<Pane>, _: TileId, state: &TabState) -> Color32 {
+        if state.active { visuals.strong_text_color() } else { theme::muted(visuals) }
+    }
+
+    fn drag_preview_stroke(&self, visuals: &Visuals) -> Stroke {
+        Stroke::new(1.5, theme::accent(visuals))
+    }
+
+    fn drag_preview_color(&self, visuals: &Visuals) -> Color32 {
+        theme::accent(visuals).gamma_multiply(0.2)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pane_can_be_hidden_and_restored() {
+        let mut layout = Layout::default();
+        layout.show(Pane::Loss, false);
+        assert!(!layout.is_shown(Pane::Loss));
+        layout.show(Pane::Loss, true);
+        assert!(Pane::ALL.iter().all(|pane| layout.is_shown(*pane)));
+    }
+
+    #[test]
+    fn a_layout_without_all_panes_is_not_trusted() {
+        let mut layout = Layout::default();
+        let loss = layout.tree.tiles.find_pane(&Pane::Loss).expect("there");
+        layout.tree.remove_recursively(loss);
+        layout.edited = true;
+        assert!(layout.checked().is_shown(Pane::Loss));
+    }
+
+    #[test]
+    fn a_layout_survives_writing() {
+        let mut layout = Layout::default();
+        layout.show(Pane::Log, false);
+        let text = ron::to_string(&layout).expect("written");
+        let read: Layout = ron::from_str(&text).expect("read");
+        assert!(read.edited && !read.is_shown(Pane::Log) && read.is_shown(Pane::Loss));
+    }
+}

@@ -1,0 +1,183 @@
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use eframe::egui::Vec2;
+use egui_kittest::Harness;
+use egui_kittest::kittest::Queryable;
+use egui_plot::GridInput;
+
+use super::super::actions::Theme;
+use super::scale::log_marks;
+use super::*;
+use crate::lab::protocol::Event;
+use crate::store::tests::{step_report, store_at_start, validation};
+
+struct Shown {
+    store: RunStore,
+    view: ViewSettings,
+    loss: LossView,
+    overlays: Vec<Overlay>,
+    actions: Vec<Action>,
+}
+
+fn harness(steps: u64) -> (Harness<'static>, Rc<RefCell<Shown>>) {
+    let mut store = store_at_start();
+    if steps > 0 {
+        store.apply(Event::Progress((1..=steps).map(|step| step_report(step, 1.0 + step as f32 / 1000.0)).collect()));
+        store.apply(Event::Validated(validation(steps / 2, 1.5)));
+        store.apply(Event::Validated(validation(steps, 1.75)));
+    }
+    let view = ViewSettings { smoothing: 0.0, ..ViewSettings::default() };
+    let shown = Shown { store, view, loss: LossView::default(), overlays: Vec::new(), actions: Vec::new() };
+    let shared = Rc::new(RefCell::new(shown));
+    let inside = Rc::clone(&shared);
+    let builder = Harness::builder().with_size(Vec2::new(700.0, 420.0));
+    let harness = builder.with_context_setup(|ctx| theme::install(ctx, Theme::Dark)).build_ui(move |ui| {
+        let Shown { store, view, loss, overlays, actions } = &mut *inside.borrow_mut();
+        for action in loss.ui(ui, store, view, overlays) {
+            if let Action::SetView(changed) = &action {
+                *view = (**changed).clone();
+            }
+            actions.push(action);
+        }
+    });
+    (harness, shared)
+}
+
+#[test]
+fn before_training_a_sentence_stands_in_for_the_curve() {
+    let (mut harness, _shared) = harness(0);
+    harness.run();
+    harness.get_by_label("The loss curve appears here when training starts.");
+}
+
+#[test]
+fn the_newest_values_are_read_out_and_the_hovered_ones_when_pointed_at() {
+    let (mut harness, _shared) = harness(1000);
+    harness.run();
+    harness.get_by_label("step 1,000  train 2.0000  smooth 2.0000  val 1.7500  rate 1.00e-3  gradient 0.500");
+    let plot = harness.get_by_label("Loss by step").rect();
+    harness.hover_at(plot.center());
+    harness.run();
+    let node = harness.get_by_label_contains("val 1.5");
+    let words = node.value().expect("words");
+    let step: f32 = words["step ".len()..].split_once(' ').expect("words").0.parse().expect("a step below 1,000");
+    assert!((step - 500.0).abs() < 20.0, "{words}");
+    assert!(words.contains(&format!("train {:.4}", 1.0 + step / 1000.0)), "{words}");
+}
+
+#[test]
+fn the_plots_below_have_the_same_steps_below_each_other() {
+    let (mut harness, _shared) = harness(1000);
+    harness.run();
+    let loss = harness.get_by_label("Loss by step").rect();
+    for name in ["learning rate", "gradient norm"] {
+        let below = harness.get_by_label(name).rect();
+        assert_eq!((below.left(), below.right()), (loss.left(), loss.right()), "{name}");
+        assert!(below.top() >= loss.bottom());
+    }
+}
+
+#[test]
+fn controls_ask_for_what_they_say() {
+    let (mut harness, shared) = harness(100);
+    harness.run();
+    harness.get_by_label("Log scale").click();
+    harness.run();
+    harness.get_by_label("Rates").click();
+    harness.run();
+    {
+        let shown = shared.borrow();
+        assert!(shown.view.log_loss && !shown.view.show_rates);
+    }
+    for (entry, purpose) in [
+        ("Overlay a run…", PickPurpose::OverlayRun),
+        ("Save as CSV…", PickPurpose::SaveCurves),
+        ("Save as picture…", PickPurpose::SaveLossPicture),
+    ] {
+        harness.get_by_label("Curves").click();
+        harness.run();
+        harness.get_by_label(entry).click();
+        harness.run();
+        let shown = shared.borrow();
+        assert!(matches!(shown.actions.last(), Some(Action::Pick(asked)) if *asked == purpose), "{entry}");
+    }
+}
+
+#[test]
+fn an_overlay_is_named_and_can_be_removed() {
+    let (mut harness, shared) = harness(100);
+    let path = PathBuf::from("runs/older");
+    let older = Overlay::new("older".into(), path.clone(), &[step_report(1, 3.0)], &[validation(1, 3.0)]);
+    shared.borrow_mut().overlays.push(older);
+    harness.run();
+    harness.get_by_label("older");
+    harness.get_by_label("Remove the overlay older").click();
+    harness.run();
+    let shown = shared.borrow();
+    assert!(matches!(&shown.actions[..], [Action::RemoveOverlay(asked)] if *asked == path), "{:?}", shown.actions);
+}
+
+#[test]
+fn a_million_steps_reach_the_plot_as_some_per_pixel() {
+    let (mut harness, shared) = harness(1_000_000);
+    harness.run();
+    let shown = shared.borrow();
+    let visible = Visible { steps: 0.0..=1e6, buckets_max: 700 };
+    let buckets = visible.buckets(&shown.store.loss);
+    assert!(buckets.len() <= 700);
+    assert_eq!(buckets.iter().map(|bucket| bucket.count).sum::<usize>(), 1_000_000);
+}
+
+#[test]
+fn smoothing_grows_from_none_to_a_thousand_steps() {
+    assert_eq!(smoothing_window(0.0), 1.0);
+    assert!((smoothing_window(1.0) - 1000.0).abs() < 1e-6);
+    let mut series = Series::default();
+    (0..100).for_each(|step| series.push(step, if step % 2 == 0 { 1.0 } else { 3.0 }));
+    assert_eq!(smoothed(&series, 0.0, 1.0), Some(1.0), "the first value stands for itself");
+    let middle = smoothed(&series, 90.0, 1.0).expect("a mean");
+    assert!((middle - 2.0).abs() < 0.1, "{middle}");
+}
+
+#[test]
+fn marks_of_the_log_scale_are_round_values_that_do_not_crowd() {
+    for (low, high) in [(0.2, 0.6), (-0.1, 1.0), (-3.0, 2.0), (0.30, 0.301)] {
+        let marks = log_marks(GridInput { bounds: (low, high), base_step_size: 0.001 });
+        let inside = marks.iter().filter(|mark| (low..=high).contains(&mark.value)).count();
+        assert!((2..=20).contains(&inside), "{low} to {high}: {inside}");
+        assert!(marks.is_sorted_by(|one, other| one.value < other.value));
+        for mark in &marks {
+            let value: f64 = Scale::Log.label(*mark).parse().expect("a number");
+            assert!((value.log10() - mark.value).abs() < 1e-6, "{mark:?}");
+        }
+    }
+}
+
+#[test]
+fn the_wheel_zooms_into_the_steps_and_fit_shows_all_again() {
+    let (mut harness, _shared) = harness(10_000);
+    harness.run();
+    let plot = harness.get_by_label("Loss by step").rect();
+    let leftmost = |harness: &mut Harness<'_>| -> f32 {
+        harness.hover_at(plot.left_center() + vec2(12.0, 0.0));
+        harness.run();
+        let words = harness.get_by_label_contains("smooth").value().expect("words");
+        let step = words["step ".len()..].split_once(' ').expect("a step").0.replace(',', "");
+        step.parse().expect("a number")
+    };
+    assert!(leftmost(&mut harness) < 200.0);
+    harness.hover_at(plot.center());
+    harness.run();
+    for _ in 0..5 {
+        let (unit, delta) = (egui::MouseWheelUnit::Point, vec2(0.0, 120.0));
+        let source = egui::MouseWheelSource::Wheel;
+        let (phase, modifiers) = (egui::TouchPhase::Move, egui::Modifiers::NONE);
+        harness.event(egui::Event::MouseWheel { unit, delta, phase, modifiers, source });
+        harness.run();
+    }
+    assert!(leftmost(&mut harness) > 2000.0);
+    harness.get_by_label("Fit").click();
+    harness.run();
+    assert!(leftmost(&mut harness) < 200.0);
+}

@@ -1,0 +1,449 @@
+//! Every command of the window in one table: its words, its key, when it can be given. Menus, keys and the list of
+//! shortcuts all read it.
+
+use eframe::egui::{self, Button, Context, Event, Key, KeyboardShortcut, MenuBar, Modifiers, Ui};
+
+use super::actions::{Action, PickPurpose, Theme};
+use super::layout::{Layout, Pane};
+use super::theme;
+use crate::lab::protocol::ExportFormat;
+use crate::recipe::SamplingRecipe;
+
+/// A command of the window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum MenuCommand {
+    OpenText,
+    OpenRun,
+    OpenPreset,
+    SavePreset,
+    SaveCheckpoint,
+    ExportWeights,
+    ExportCheckpoint,
+    SaveCurves,
+    SaveLossPicture,
+    OverlayRun,
+    Quit,
+    TrainOrPause,
+    Step,
+    Reset,
+    Sample,
+    ZoomIn,
+    ZoomOut,
+    ZoomReset,
+    ResetLayout,
+    Shortcuts,
+    About,
+}
+
+/// What the run is doing, as far as the window's commands care.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Phase {
+    #[default]
+    Idle,
+    Preparing,
+    Training,
+    Paused,
+    Completed,
+    /// Asked to stop; it saves a checkpoint first.
+    Ending,
+}
+
+/// Where the window stands: decides which commands can be given.
+#[derive(Debug, Clone, Default)]
+pub struct Situation {
+    pub phase: Phase,
+    /// Why no new run can be started, if so.
+    pub hindrance: Option<String>,
+    /// Whether there is a curve to save.
+    pub has_curve: bool,
+    pub sampling: Option<SamplingRecipe>,
+}
+
+const NO_RUN: &str = "There is no model yet: Train makes one.";
+const NOT_READY: &str = "The run is being prepared.";
+const ENDING: &str = "The run is being saved.";
+
+impl MenuCommand {
+    pub const ALL: [Self; 21] = [
+        Self::OpenText,
+        Self::OpenRun,
+        Self::OpenPreset,
+        Self::SavePreset,
+        Self::SaveCheckpoint,
+        Self::ExportWeights,
+        Self::ExportCheckpoint,
+        Self::SaveCurves,
+        Self::SaveLossPicture,
+        Self::OverlayRun,
+        Self::Quit,
+        Self::TrainOrPause,
+        Self::Step,
+        Self::Reset,
+        Self::Sample,
+        Self::ZoomIn,
+        Self::ZoomOut,
+        Self::ZoomReset,
+        Self::ResetLayout,
+        Self::Shortcuts,
+        Self::About,
+    ];
+
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::OpenText => "Open text…",
+            Self::OpenRun => "Open run…",
+            Self::OpenPreset => "Open preset…",
+            Self::SavePreset => "Save preset…",
+            Self::SaveCheckpoint => "Save checkpoint",
+            Self::ExportWeights => "Export weights (safetensors)…",
+            Self::ExportCheckpoint => "Export checkpoint…",
+            Self::SaveCurves => "Save curves (CSV)…",
+            Self::SaveLossPicture => "Save picture of the loss (PNG)…",
+            Self::OverlayRun => "Overlay an earlier run…",
+            Self::Quit => "Quit",
+            Self::TrainOrPause => "Train or pause",
+            Self::Step => "Step",
+            Self::Reset => "Reset",
+            Self::Sample => "Sample",
+            Self::ZoomIn => "Zoom in",
+            Self::ZoomOut => "Zoom out",
+            Self::ZoomReset => "Usual zoom",
+            Self::ResetLayout => "Reset layout",
+            Self::Shortcuts => "Shortcuts",
+            Self::About => "About Headlight",
+        }
+    }
+
+    /// One plain sentence.
+    #[must_use]
+    pub const fn tip(self) -> &'static str {
+        match self {
+            Self::OpenText => "Chooses a UTF-8 text to learn from.",
+            Self::OpenRun => "Opens a run folder; training can go on from its last checkpoint.",
+            Self::OpenPreset => "Reads a recipe from a .ron file.",
+            Self::SavePreset => "Writes the recipe as it stands to a .ron file.",
+            Self::SaveCheckpoint => "Saves model, optimizer and position in the run's folder now.",
+            Self::ExportWeights => "Writes model.safetensors and config.json with PyTorch's names.",
+            Self::ExportCheckpoint => "Copies everything that a resume needs to another folder.",
+            Self::SaveCurves => "Writes loss, learning rate and gradient norm of each step.",
+            Self::SaveLossPicture => "Writes the loss view as it is on the screen.",
+            Self::OverlayRun => "Draws the curves of an earlier run under this one's.",
+            Self::Quit => "Saves a running model and closes the window.",
+            Self::TrainOrPause => "Starts training, pauses it, or goes on.",
+            Self::Step => "Trains a single step, then pauses.",
+            Self::Reset => "Saves and ends this run; the next Train starts anew.",
+            Self::Sample => "Draws text from the model with the prompt of the sample pane.",
+            Self::ZoomIn => "Makes everything larger.",
+            Self::ZoomOut => "Makes everything smaller.",
+            Self::ZoomReset => "Shows everything in its usual size.",
+            Self::ResetLayout => "Puts all panes back where they were at first.",
+            Self::Shortcuts => "Shows or hides the list of keys.",
+            Self::About => "Shows or hides what this program is.",
+        }
+    }
+
+    /// The keys that give the command; the first is shown.
+    #[must_use]
+    pub const fn keys(self) -> &'static [KeyboardShortcut] {
+        const fn command(key: Key) -> KeyboardShortcut {
+            KeyboardShortcut::new(Modifiers::COMMAND, key)
+        }
+        const fn plain(key: Key) -> KeyboardShortcut {
+            KeyboardShortcut::new(Modifiers::NONE, key)
+        }
+        const COMMAND_SHIFT: Modifiers = Modifiers::COMMAND.plus(Modifiers::SHIFT);
+        match self {
+            Self::OpenText => const { &[command(Key::O)] },
+            Self::OpenRun => const { &[KeyboardShortcut::new(COMMAND_SHIFT, Key::O)] },
+            Self::OpenPreset => const { &[command(Key::P)] },
+            Self::SavePreset => const { &[KeyboardShortcut::new(COMMAND_SHIFT, Key::P)] },
+            Self::SaveCheckpoint => const { &[command(Key::S)] },
+            Self::ExportWeights => const { &[command(Key::E)] },
+            Self::Quit => const { &[command(Key::Q)] },
+            Self::TrainOrPause => const { &[plain(Key::Space)] },
+            Self::Step => const { &[plain(Key::S)] },
+            Self::Reset => const { &[command(Key::R)] },
+            Self::Sample => const { &[command(Key::Enter)] },
+            Self::ZoomIn => const { &[command(Key::Plus), command(Key::Equals)] },
+            Self::ZoomOut => const { &[command(Key::Minus)] },
+            Self::ZoomReset => const { &[command(Key::Num0)] },
+            Self::Shortcuts => const { &[plain(Key::F1)] },
+            Self::ExportCheckpoint
+            | Self::SaveCurves
+            | Self::SaveLossPicture
+            | Self::OverlayRun
+            | Self::ResetLayout
+            | Self::About => &[],
+        }
+    }
+
+    /// Whether holding the key down gives the command again and again.
+    const fn repeats(self) -> bool {
+        matches!(self, Self::Step | Self::ZoomIn | Self::ZoomOut)
+    }
+
+    /// What the command does now.
+    ///
+    /// # Errors
+    /// Why it cannot be given now, in a sentence for the user.
+    pub fn action(self, situation: &Situation) -> Result<Action, String> {
+        let phase = situation.phase;
+        let with_model = |action| match phase {
+            Phase::Idle => Err(NO_RUN.to_owned()),
+            Phase::Preparing => Err(NOT_READY.to_owned()),
+            Phase::Ending => Err(ENDING.to_owned()),
+            Phase::Training | Phase::Paused | Phase::Completed => Ok(action),
+        };
+        let with_curve =
+            |action| if situation.has_curve { Ok(action) } else { Err("There is no curve yet.".to_owned()) };
+        let start = |action| match (phase, &situation.hindrance) {
+            (Phase::Idle, Some(why)) => Err(why.clone()),
+            (Phase::Preparing, _) => Err(NOT_READY.to_owned()),
+            (Phase::Completed, _) => Err("All steps are done: Reset starts a new run.".to_owned()),
+            (Phase::Ending, _) => Err(ENDING.to_owned()),
+            (Phase::Idle | Phase::Paused | Phase::Training, _) => Ok(action),
+        };
+        match self {
+            Self::OpenText => Ok(Action::Pick(PickPurpose::OpenText)),
+            Self::OpenRun if phase == Phase::Ending => Err(ENDING.to_owned()),
+            Self::OpenRun => Ok(Action::Pick(PickPurpose::OpenRun)),
+            Self::OpenPreset => Ok(Action::Pick(PickPurpose::OpenPreset)),
+            Self::SavePreset => Ok(Action::Pick(PickPurpose::SavePreset)),
+            Self::SaveCheckpoint => with_model(Action::Checkpoint),
+            Self::ExportWeights => with_model(Action::Pick(PickPurpose::Export(ExportFormat::Safetensors))),
+            Self::ExportCheckpoint => with_model(Action::Pick(PickPurpose::Export(ExportFormat::Checkpoint))),
+            Self::SaveCurves => with_curve(Action::Pick(PickPurpose::SaveCurves)),
+            Self::SaveLossPicture => with_curve(Action::Pick(PickPurpose::SaveLossPicture)),
+            Self::OverlayRun => Ok(Action::Pick(PickPurpose::OverlayRun)),
+            Self::Quit => Ok(Action::Quit),
+            Self::TrainOrPause if phase == Phase::Training => Ok(Action::Pause),
+            Self::TrainOrPause => start(Action::Train),
+            Self::Step => start(Action::StepOnce),
+            Self::Reset if phase == Phase::Idle && situation.has_curve => Ok(Action::Reset),
+            Self::Reset if phase == Phase::Preparing => Ok(Action::Reset),
+            Self::Reset => with_model(Action::Reset),
+            Self::Sample => match &situation.sampling {
+                Some(settings) => with_model(Action::Sample(Box::new(settings.clone()))),
+                None => Err(NO_RUN.to_owned()),
+            },
+            Self::ZoomIn => Ok(Action::ZoomIn),
+            Self::ZoomOut => Ok(Action::ZoomOut),
+            Self::ZoomReset => Ok(Action::ZoomReset),
+            Self::ResetLayout => Ok(Action::ResetLayout),
+            Self::Shortcuts => Ok(Action::ToggleShortcuts),
+            Self::About => Ok(Action::ToggleAbout),
+        }
+    }
+}
+
+/// Takes the keys that give a command out of this frame's input. Plain keys count only while nothing is typed into.
+pub fn keys(ctx: &Context, situation: &Situation) -> Vec<Action> {
+    let typing = ctx.egui_wants_keyboard_input();
+    let mut table: Vec<(MenuCommand, KeyboardShortcut)> =
+        MenuCommand::ALL.iter().flat_map(|command| command.keys().iter().map(|key| (*command, *key))).collect();
+    // Shift counts only where it is asked for, so the keys with it are tried first.
+    table.sort_by_key(|(_, key)| !key.modifiers.shift);
+    let mut given = Vec::new();
+    ctx.input_mut(|input| {
+        input.events.retain(|event| {
+            let Event::Key { key, pressed: true, repeat, modifiers, .. } = event else { return true };
+            let meant = table.iter().find(|(_, wanted)| {
+                wanted.logical_key == *key
+                    && modifiers.matches_logically(wanted.modifiers)
+                    && (!typing || !wanted.conflicts_with_text_editing() || *key == Key::F1)
+            });
+            let Some((command, _)) = meant else { return true };
+            if !*repeat || command.repeats() {
+                given.push(*command);
+            }
+            false
+        });
+    });
+    given.into_iter().filter_map(|command| command.action(situation).ok()).collect()
+}
+
+/// What the menus show besides commands.
+pub struct MenuState<'a> {
+    pub situation: &'a Situation,
+    pub theme: Theme,
+    pub layout: &'a Layout,
+    pub recent_texts: &'a [std::path::PathBuf],
+    pub recent_runs: &'a [std::path::PathBuf],
+}
+
+/// The menu bar; `at_right` fills its right end.
+pub fn bar(ui: &mut Ui, state: &MenuState<'_>, at_right: impl FnOnce(&mut Ui, &mut Vec<Action>)) -> Vec<Action> {
+    let mut actions = Vec::new();
+    MenuBar::new().ui(ui, |ui| {
+        let list = &mut actions;
+        ui.menu_button("File", |ui| file_menu(ui, state, list));
+        ui.menu_button("Run", |ui| {
+            for command in [MenuCommand::TrainOrPause, MenuCommand::Step, MenuCommand::Reset, MenuCommand::Sample] {
+                item(ui, command, state.situation, list);
+            }
+        });
+        ui.menu_button("View", |ui| view_menu(ui, state, list));
+        ui.menu_button("Help", |ui| {
+            item(ui, MenuCommand::Shortcuts, state.situation, list);
+            item(ui, MenuCommand::About, state.situation, list);
+        });
+        ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| at_right(ui, list));
+    });
+    actions
+}
+
+fn item(ui: &mut Ui, command: MenuCommand, situation: &Situation, actions: &mut Vec<Action>) {
+    let key = command.keys().first().map(|key| ui.ctx().format_shortcut(key)).unwrap_or_default();
+    let button = Button::new(command.text()).shortcut_text(key);
+    match command.action(situation) {
+        Ok(action) => {
+            if ui.add(button).on_hover_text(command.tip()).clicked() {
+                actions.push(action);
+                ui.close();
+            }
+        }
+        Err(why) => {
+            ui.add_enabled(false, button).on_disabled_hover_text(format!("{} {why}", command.tip()));
+        }
+    }
+}
+
+fn file_menu(ui: &mut Ui, state: &MenuState<'_>, actions: &mut Vec<Action>) {
+    use MenuCommand as C;
+    ui.set_min_width(260.0);
+    for command in [C::OpenText, C::OpenRun] {
+        item(ui, command, state.situation, actions);
+    }
+    recent(ui, "Recent texts", state.recent_texts, actions, |path| Action::OpenPath(PickPurpose::OpenText, path));
+    recent(ui, "Recent runs", state.recent_runs, actions, Action::OpenRun);
+    for group in [
+        &[C::OpenPreset, C::SavePreset][..],
+        &[C::SaveCheckpoint, C::ExportWeights, C::ExportCheckpoint],
+        &[C::OverlayRun, C::SaveCurves, C::SaveLossPicture],
+        &[C::Quit],
+    ] {
+        ui.separator();
+        for command in group {
+            item(ui, *command, state.situation, actions);
+        }
+    }
+}
+
+fn recent(
+    ui: &mut Ui,
+    title: &str,
+    paths: &[std::path::PathBuf],
+    actions: &mut Vec<Action>,
+    action: impl Fn(std::path::PathBuf) -> Action,
+) {
+    if paths.is_empty() {
+        ui.add_enabled(false, Button::new(title)).on_disabled_hover_text("None yet.");
+        return;
+    }
+    ui.menu_button(title, |ui| {
+        for path in paths {
+            let name =
+                path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned());
+            if ui.button(name).on_hover_text(path.display().to_string()).clicked() {
+                actions.push(action(path.clone()));
+                ui.close();
+            }
+        }
+    });
+}
+
+fn view_menu(ui: &mut Ui, state: &MenuState<'_>, actions: &mut Vec<Action>) {
+    ui.set_min_width(200.0);
+    for (theme, text) in
+        [(Theme::System, "Theme as the system has it"), (Theme::Light, "Light theme"), (Theme::Dark, "Dark theme")]
+    {
+        if ui.radio(state.theme == theme, text).clicked() {
+            actions.push(Action::SetTheme(theme));
+            ui.close();
+        }
+    }
+    ui.separator();
+    for pane in Pane::ALL {
+        let mut shown = state.layout.is_shown(pane);
+        if ui.checkbox(&mut shown, pane.title()).on_hover_text("Shows or hides this pane.").changed() {
+            actions.push(Action::TogglePane(pane));
+        }
+    }
+    item(ui, MenuCommand::ResetLayout, state.situation, actions);
+    ui.separator();
+    for command in [MenuCommand::ZoomIn, MenuCommand::ZoomOut, MenuCommand::ZoomReset] {
+        item(ui, command, state.situation, actions);
+    }
+}
+
+/// The list of keys, in a window of its own.
+pub fn shortcuts_window(ctx: &Context) -> Vec<Action> {
+    let mut open = true;
+    let window = egui::Window::new("Shortcuts").open(&mut open).collapsible(false).auto_sized();
+    window.anchor(egui::Align2::CENTER_CENTER, [0.0, 0.0]).show(ctx, |ui| {
+        ui.set_width(700.0);
+        egui::Grid::new("shortcuts").num_columns(3).spacing([18.0, 5.0]).show(ui, |ui| {
+            for command in MenuCommand::ALL.into_iter().filter(|command| !command.keys().is_empty()) {
+                let key = command.keys().first().map(|key| ctx.format_shortcut(key)).unwrap_or_default();
+                ui.label(theme::number(key));
+                ui.label(theme::heading(command.text()));
+                ui.weak(command.tip());
+                ui.end_row();
+            }
+        });
+        ui.add_space(4.0);
+        ui.weak("Keys without Ctrl do nothing while a field is being typed into.");
+    });
+    if open { Vec::new() } else { vec![Action::ToggleShortcuts] }
+}
+
+/// What this program is.
+pub fn about_window(ctx: &Context) -> Vec<Action> {
+    let mut open = true;
+    let window = egui::Window::new("About Headlight").open(&mut open).collapsible(false).auto_sized();
+    window.anchor(egui::Align2::CENTER_CENTER, [0.0, 0.0]).show(ctx, |ui| {
+        ui.set_width(420.0);
+        ui.label(theme::heading(concat!("Headlight ", env!("CARGO_PKG_VERSION"))));
+        ui.label(env!("CARGO_PKG_DESCRIPTION"));
+        ui.weak(concat!("Licence: ", env!("CARGO_PKG_LICENSE")));
+    });
+    if open { Vec::new() } else { vec![Action::ToggleAbout] }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashMap;
+
+    #[test]
+    fn no_two_commands_share_a_key() {
+        let mut known: HashMap<KeyboardShortcut, MenuCommand> = HashMap::new();
+        for command in MenuCommand::ALL {
+            for key in command.keys() {
+                if let Some(other) = known.insert(*key, command) {
+                    panic!("{command:?} and {other:?} share {key:?}");
+                }
+            }
+        }
+        assert!(known.len() > 10, "the table holds the keys");
+    }
+
+    #[test]
+    fn every_command_is_in_the_table_once_and_has_its_words() {
+        let texts: std::collections::HashSet<&str> = MenuCommand::ALL.iter().map(|command| command.text()).collect();
+        assert_eq!(texts.len(), MenuCommand::ALL.len());
+        assert!(MenuCommand::ALL.iter().all(|command| command.tip().ends_with('.')));
+    }
+
+    #[test]
+    fn commands_follow_the_run() {
+        let at = |phase| Situation { phase, ..Situation::default() };
+        assert!(matches!(MenuCommand::TrainOrPause.action(&at(Phase::Training)), Ok(Action::Pause)));
+        assert!(matches!(MenuCommand::TrainOrPause.action(&at(Phase::Paused)), Ok(Action::Train)));
+        assert!(MenuCommand::TrainOrPause.action(&at(Phase::Completed)).is_err());
+        assert!(MenuCommand::SaveCheckpoint.action(&at(Phase::Idle)).is_err());
+        let faulty = Situation { hindrance: Some("width 130".into()), ..Situation::default() };
+        assert_eq!(MenuCommand::Step.action(&faulty).err().as_deref(), Some("width 130"));
+    }
+}

@@ -1,0 +1,123 @@
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use eframe::egui::Vec2;
+use egui_kittest::Harness;
+use egui_kittest::kittest::{NodeT, Queryable};
+
+use super::super::actions::Theme;
+use super::*;
+use crate::lab::protocol::{Event, SampleEvent, Step};
+use crate::store::tests::store_at_start;
+
+struct Shown {
+    store: RunStore,
+    settings: SamplingRecipe,
+    can_sample: bool,
+    sample: SampleView,
+    actions: Vec<Action>,
+}
+
+fn harness() -> (Harness<'static>, Rc<RefCell<Shown>>) {
+    let store = store_at_start();
+    let settings = store.ready.as_ref().expect("ready").recipe.sampling.clone();
+    let shown = Shown { store, settings, can_sample: true, sample: SampleView::default(), actions: Vec::new() };
+    let shared = Rc::new(RefCell::new(shown));
+    let inside = Rc::clone(&shared);
+    let builder = Harness::builder().with_size(Vec2::new(420.0, 360.0));
+    let harness = builder.with_context_setup(|ctx| theme::install(ctx, Theme::Dark)).build_ui(move |ui| {
+        let Shown { store, settings, can_sample, sample, actions } = &mut *inside.borrow_mut();
+        for action in sample.ui(ui, store, settings, *can_sample) {
+            if let Action::EditSampling(changed) = &action {
+                *settings = (**changed).clone();
+            }
+            actions.push(action);
+        }
+    });
+    (harness, shared)
+}
+
+fn draw(store: &mut RunStore, tokens: &[&str]) {
+    store.sample_started(1);
+    let note = "left out: 'ß'".to_owned();
+    store.apply(Event::Sampled(SampleEvent::Started { id: 1, step: Step(1250), prompt: "To".into(), note }));
+    for (index, &text) in tokens.iter().enumerate() {
+        let probability = 0.5 / (index + 1) as f32;
+        let alternatives = vec![(printable(text), probability), ("q".into(), 0.0125)];
+        let token = SampledToken { text: text.into(), probability, alternatives };
+        store.apply(Event::Sampled(SampleEvent::Token { id: 1, token }));
+    }
+}
+
+#[test]
+fn sample_asks_with_the_settings_and_stop_ends_it() {
+    let (mut harness, shared) = harness();
+    harness.run();
+    harness.get_by_label("Sample").click();
+    harness.run();
+    {
+        let mut shown = shared.borrow_mut();
+        let Shown { actions, settings, store, .. } = &mut *shown;
+        assert!(matches!(&actions[..], [Action::Sample(asked)] if **asked == *settings), "{actions:?}");
+        store.sample_started(1);
+    }
+    harness.run();
+    harness.get_by_label("Stop").click();
+    harness.run();
+    assert!(matches!(shared.borrow().actions.last(), Some(Action::StopSampling)));
+}
+
+#[test]
+fn without_a_model_there_is_nothing_to_sample() {
+    let (mut harness, shared) = harness();
+    shared.borrow_mut().can_sample = false;
+    harness.run();
+    assert!(harness.get_by_label("Sample").accesskit_node().is_disabled());
+}
+
+#[test]
+fn a_typed_prompt_becomes_an_edit() {
+    let (mut harness, shared) = harness();
+    shared.borrow_mut().settings.prompt.clear();
+    harness.run();
+    harness.get_by_label("Prompt").focus();
+    harness.run();
+    harness.get_by_label("Prompt").type_text("Once");
+    harness.run();
+    assert_eq!(shared.borrow().settings.prompt, "Once");
+}
+
+#[test]
+fn the_text_is_shown_with_its_note_and_copied_whole() {
+    let (mut harness, shared) = harness();
+    draw(&mut shared.borrow_mut().store, &[" be", "\n", "or"]);
+    harness.run();
+    harness.get_by_label("Sample: To be\nor");
+    harness.get_by_label("left out: 'ß'");
+    harness.get_by_label("step 1,250 · 3 tokens");
+    harness.get_by_label("Copy").click();
+    harness.run();
+    let shown = shared.borrow();
+    assert!(matches!(&shown.actions[..], [Action::CopyText(text)] if text == "To be\nor"), "{:?}", shown.actions);
+}
+
+#[test]
+fn a_hovered_token_tells_its_probability_and_what_else_was_likely() {
+    let (mut harness, shared) = harness();
+    draw(&mut shared.borrow_mut().store, &[" be", "\n", "or"]);
+    harness.run();
+    let text = harness.get_by_label("Sample: To be\nor").rect();
+    // The second line starts with the third token.
+    harness.hover_at(text.left_bottom() + vec2(4.0, -4.0));
+    harness.run();
+    harness.get_by_label("'or'  16.67 %");
+    harness.get_by_label("q 1.25 %");
+    // The prompt was not drawn.
+    harness.hover_at(text.left_top() + vec2(4.0, 4.0));
+    harness.run();
+    assert!(harness.query_by_label("q 1.25 %").is_none());
+    // One line further right: the first token.
+    harness.hover_at(text.left_top() + vec2(7.5 * 3.5, 4.0));
+    harness.run();
+    harness.get_by_label("'␣be'  50.00 %");
+}

@@ -1,0 +1,262 @@
+//! The command line as its users call it: good days, bad input, and kills.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{headlight, headlight_ok, small_recipe, text};
+
+struct Place {
+    folder: TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().expect("a folder") }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Writes a file and returns its path as an argument.
+    fn file(&self, name: &str, bytes: &[u8]) -> String {
+        fs::write(self.path(name), bytes).expect("written");
+        self.argument(name)
+    }
+
+    fn argument(&self, name: &str) -> String {
+        text(&self.path(name)).to_owned()
+    }
+
+    /// The small recipe as a preset file, with `from` replaced by `to`.
+    fn preset(&self, from: &str, to: &str) -> String {
+        let preset =
+            headlight::preset::Preset { recipe: small_recipe(), ..headlight::preset::built_in().swap_remove(0) };
+        let text = preset.to_ron();
+        assert!(text.contains(from));
+        self.file("preset.ron", text.replacen(from, to, 1).as_bytes())
+    }
+}
+
+fn events(output: &str) -> Vec<Value> {
+    output.lines().map(|line| serde_json::from_str(line).expect("a JSON object a line")).collect()
+}
+
+/// Step and loss of every step in a JSON stream.
+fn losses(events: &[Value]) -> Vec<(u64, f64)> {
+    let steps = events.iter().filter(|event| event["event"] == "step");
+    steps.map(|event| (event["step"].as_u64().expect("a step"), event["loss"].as_f64().expect("a loss"))).collect()
+}
+
+/// The job must fail with every one of `words` in its message.
+fn refused(arguments: &[&str], words: &[&str]) {
+    let output = headlight(arguments);
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success(), "{arguments:?} was not refused");
+    assert!(!message.contains("panicked"), "{message}");
+    for word in words {
+        assert!(message.contains(word), "{arguments:?}: '{word}' is not in: {message}");
+    }
+}
+
+#[test]
+fn a_stopped_and_resumed_run_equals_an_uninterrupted_one() {
+    let place = Place::new();
+    let preset = place.preset("seed: 1337", "seed: 5");
+    let (whole, parts) = (place.argument("whole"), place.argument("parts"));
+    let all = events(&headlight_ok(&["train", "--recipe", &preset, "--device", "cpu", "--out", &whole, "--json"]));
+    let mut found = events(&headlight_ok(&[
+        "train",
+        "--recipe",
+        &preset,
+        "--device",
+        "cpu",
+        "--out",
+        &parts,
+        "--stop-at",
+        "13",
+        "--json",
+    ]));
+    assert_eq!(losses(&found).len(), 13);
+    found.extend(events(&headlight_ok(&["resume", &parts, "--device", "cpu", "--json"])));
+    assert_eq!(losses(&found), losses(&all));
+    assert_eq!(losses(&all).len(), 40);
+    let finished = all.iter().filter(|event| event["event"] == "finished").count();
+    assert_eq!((finished, all.last().map(|event| event["event"].clone())), (1, Some("finished".into())));
+    let (whole, parts) = (checkpoint_tensors(&whole), checkpoint_tensors(&parts));
+    assert!(whole == parts, "weights and moments are the same to the last bit");
+}
+
+/// Weights and moments of a run's last checkpoint, by name.
+fn checkpoint_tensors(run: &str) -> BTreeMap<String, Vec<u8>> {
+    let bytes = fs::read(Path::new(run).join("checkpoint/last.safetensors")).expect("a checkpoint");
+    let file = safetensors::SafeTensors::deserialize(&bytes).expect("a whole file");
+    file.iter().map(|(name, view)| (name.to_owned(), view.data().to_vec())).collect()
+}
+
+#[test]
+fn a_killed_run_opens_again_and_goes_on() {
+    let place = Place::new();
+    let preset = place.preset("steps: 40", "steps: 100000");
+    let run = place.argument("run");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_headlight"))
+        .args(["train", "--recipe", &preset, "--device", "cpu", "--out", &run, "--json"])
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("the program starts");
+    let checkpoint = place.path("run").join("checkpoint/last.safetensors");
+    for _ in 0..600 {
+        if checkpoint.is_file() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    child.kill().expect("killed");
+    child.wait().expect("gone");
+    let curves = headlight::runs::read_curves(&place.path("run")).expect("the curve is there");
+    assert!(curves.steps.len() >= 10, "{} steps", curves.steps.len());
+
+    let found = events(&headlight_ok(&["resume", &run, "--device", "cpu", "--stop-at", "1", "--json"]));
+    let ready = found.iter().find(|event| event["event"] == "ready").expect("ready");
+    let from = ready["step"].as_u64().expect("a step");
+    assert!(from >= 10 && from.is_multiple_of(10), "a checkpoint is made at each evaluation, not at {from}");
+}
+
+#[test]
+fn every_question_has_an_answer() {
+    let place = Place::new();
+    let preset = place.preset("steps: 40", "steps: 20");
+    let run = place.argument("run");
+    headlight_ok(&["train", "--recipe", &preset, "--device", "cpu", "--out", &run]);
+
+    let found: Value = serde_json::from_str(&headlight_ok(&["evaluate", &run, "--json"])).expect("JSON");
+    let loss = found["loss"].as_f64().expect("a loss");
+    assert!(loss > 1.0 && loss < 4.0, "{found}");
+    assert!((found["perplexity"].as_f64().expect("a number") - loss.exp()).abs() < 1e-6);
+    // The built-in text is ASCII: a token is a byte.
+    assert!((found["bits_per_byte"].as_f64().expect("a number") - loss / 2_f64.ln()).abs() < 1e-6);
+
+    let sample = ["sample", &run, "--prompt", "Mira: ☃", "--tokens", "12", "--seed", "3"];
+    let (one, two) = (headlight(&sample), headlight(&sample));
+    assert_eq!(one.stdout, two.stdout);
+    assert!(String::from_utf8_lossy(&one.stdout).starts_with("Mira: "));
+    assert!(String::from_utf8_lossy(&one.stderr).contains('☃'));
+
+    let logits: Value =
+        serde_json::from_str(&headlight_ok(&["logits", &run, "--prompt", "red", "--json"])).expect("JSON");
+    assert_eq!(logits["logits"].as_array().expect("positions").len(), 3);
+    let found: Value =
+        serde_json::from_str(&headlight_ok(&["attention", &run, "--ids", "1,2,3,4", "--json"])).expect("JSON");
+    assert_eq!(found["tokens"].as_array().expect("tokens").len(), 4);
+    let row = &found["weights"][1][1][3];
+    let sum: f64 = row.as_array().expect("a row").iter().map(|weight| weight.as_f64().expect("a weight")).sum();
+    assert!((sum - 1.0).abs() < 1e-5);
+
+    let (weights, copy) = (place.argument("weights"), place.argument("copy"));
+    headlight_ok(&["export", &run, "--format", "safetensors", "--out", &weights]);
+    assert!(place.path("weights/model.safetensors").is_file() && place.path("weights/config.json").is_file());
+    headlight_ok(&["export", &run, "--format", "checkpoint", "--out", &copy]);
+    assert_eq!(headlight_ok(&["evaluate", &copy, "--json"]), headlight_ok(&["evaluate", &run, "--json"]));
+    refused(&["export", &run, "--format", "checkpoint", "--out", &copy], &["copy", "not empty"]);
+
+    refused(&["logits", &run, "--ids", "1,9999"], &["9999", "vocabulary"]);
+    refused(
+        &["attention", &run, "--prompt", "this prompt is longer than sixteen tokens"],
+        &["41 tokens", "at most 16"],
+    );
+    refused(&["sample", &run, "--prompt", "a", "--temperature", "99"], &["temperature 99"]);
+    let other = place.file("other.txt", "Ωμέγα ".repeat(100).as_bytes());
+    refused(&["evaluate", &run, "--text", &other], &["other.txt", "does not know"]);
+}
+
+#[test]
+fn texts_that_cannot_be_learned_from_are_named() {
+    let place = Place::new();
+    let preset = place.preset("steps: 40", "steps: 20");
+    let train = |file: &str, words: &[&str]| {
+        refused(
+            &["train", "--recipe", &preset, "--text", file, "--device", "cpu", "--out", &place.argument("out")],
+            words,
+        );
+        assert!(!place.path("out").exists(), "a refused run leaves no folder");
+    };
+    train(&place.argument("missing.txt"), &["missing.txt"]);
+    train(text(place.folder.path()), &["is a folder"]);
+    train(&place.file("empty.txt", b""), &["empty.txt", "no text"]);
+    train(&place.file("short.txt", b"abc"), &["short.txt", "context"]);
+    train(&place.file("latin1.txt", b"caf\xe9 au lait"), &["latin1.txt", "offset 3"]);
+}
+
+#[test]
+fn nonsense_is_refused_with_a_reason() {
+    let place = Place::new();
+    let train = |preset: &str, words: &[&str]| {
+        refused(&["train", "--recipe", preset, "--device", "cpu", "--out", &place.argument("out")], words);
+    };
+    train(&place.preset("width: 16", "width: 130").replace("preset.ron", "gone.ron"), &["gone.ron"]);
+    train(&place.preset("heads: 2", "heads: 3"), &["width 16 is not a multiple of 3 heads: try 15 or 18"]);
+    train(&place.preset("width: 16", "width: 1000000000"), &["width 1000000000"]);
+    train(&place.preset("heads: 2", "heads: 0"), &["heads 0"]);
+    train(&place.preset("format: 1", "format: 3"), &["preset.ron", "format 3"]);
+    train(&place.preset("layers: 2", "glow: 2, layers: 2"), &["preset.ron", "glow"]);
+    refused(&["train", "--preset", "nope", "--out", &place.argument("out")], &["'nope'", "nanogpt-cpu"]);
+    refused(&["train", "--device", "warp drive", "--out", &place.argument("out")], &["warp drive"]);
+    refused(&["resume", &place.argument("nowhere")], &["nowhere"]);
+    refused(&["evaluate", text(place.folder.path())], &["no recipe.ron"]);
+    let taken = place.file("taken", b"a file");
+    refused(&["train", "--device", "cpu", "--out", &taken], &["taken"]);
+}
+
+#[test]
+fn an_altered_checkpoint_is_named_and_the_best_one_stands_in() {
+    let place = Place::new();
+    let preset = place.preset("steps: 40", "steps: 20");
+    let run = place.argument("run");
+    headlight_ok(&["train", "--recipe", &preset, "--device", "cpu", "--out", &run, "--json", "--stop-at", "15"]);
+    let last = place.path("run/checkpoint/last.safetensors");
+    let bytes = fs::read(&last).expect("a checkpoint");
+    fs::write(&last, &bytes[..bytes.len() / 3]).expect("written");
+    refused(&["evaluate", &run], &["last.safetensors", "cut short"]);
+    headlight_ok(&["evaluate", &run, "--best"]);
+    let found = events(&headlight_ok(&["resume", &run, "--device", "cpu", "--json"]));
+    let warning = found.iter().find(|event| event["event"] == "warning").expect("it is said");
+    assert!(warning["text"].as_str().is_some_and(|text| text.contains("last.safetensors") && text.contains("step 10")));
+    assert_eq!(losses(&found).first().map(|(step, _)| *step), Some(11));
+}
+
+#[test]
+fn a_run_whose_text_is_gone_can_be_looked_at_but_not_trained() {
+    let place = Place::new();
+    let preset = place.preset("steps: 40", "steps: 20");
+    let (run, words) = (place.argument("run"), place.file("words.txt", &b"to be or not to be. ".repeat(50)));
+    headlight_ok(&[
+        "train",
+        "--recipe",
+        &preset,
+        "--text",
+        &words,
+        "--device",
+        "cpu",
+        "--out",
+        &run,
+        "--stop-at",
+        "10",
+    ]);
+    // Where the stop was reached already, there is nothing to do and nothing is changed.
+    let again = events(&headlight_ok(&["resume", &run, "--device", "cpu", "--stop-at", "10", "--json"]));
+    assert_eq!(losses(&again), []);
+    for change in [Some(b"something else altogether. ".repeat(50)), None] {
+        match change {
+            Some(bytes) => fs::write(&words, bytes).expect("written"),
+            None => fs::remove_file(&words).expect("removed"),
+        }
+        refused(&["resume", &run, "--device", "cpu"], &["words.txt", "training cannot go on"]);
+        headlight_ok(&["sample", &run, "--prompt", "to be", "--tokens", "3"]);
+    }
+}

@@ -1,0 +1,230 @@
+//! The model and its training, held to what the papers say.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use headlight::lab::handle::{Origin, Place, RunHandle, RunSpec};
+use headlight::lab::protocol::{
+    Command, DeviceChoice, Event, HeadId, Outcome, RunState, SampleEvent, SampleRequest, Step, StepReport,
+};
+use headlight::recipe::{Recipe, TrainingRecipe};
+use headlight::runs::{Checkpoint, Kept};
+use headlight::text::TokenId;
+use headlight::train::{Probe, logits, record_attention};
+
+use crate::{small_dataset, small_recipe, small_trainer};
+
+fn ids(numbers: &[u32]) -> Vec<TokenId> {
+    numbers.iter().map(|&number| TokenId(number)).collect()
+}
+
+#[test]
+fn the_schedule_is_nanogpts() {
+    let training = TrainingRecipe {
+        learning_rate: 1e-3,
+        final_learning_rate: 1e-4,
+        warmup_steps: 100,
+        steps: 2000,
+        ..small_recipe().training
+    };
+    let close = |step, wanted: f64| {
+        let found = training.learning_rate_at(step);
+        assert!((found - wanted).abs() < 1e-12, "step {step}: {found} is not {wanted}");
+    };
+    close(0, 1e-3 / 101.0);
+    close(99, 1e-3 * 100.0 / 101.0);
+    close(100, 1e-3);
+    close(1050, 5.5e-4);
+    close(2000, 1e-4);
+}
+
+#[test]
+fn attention_is_causal_and_a_later_token_changes_nothing_before_it() {
+    let trainer = small_trainer(small_recipe());
+    let (model, device) = (trainer.validation_model(), headlight::device::cpu());
+    let one = logits(&model, &ids(&[1, 5, 3, 7]), &device);
+    let other = logits(&model, &ids(&[1, 5, 3, 2]), &device);
+    assert_eq!(one[..3], other[..3]);
+    assert_ne!(one[3], other[3]);
+
+    let probe = Probe { ids: ids(&[1, 5, 3, 7]), note: String::new() };
+    let snapshot = record_attention(&model, &probe, &trainer.dataset().tokenizer, Step(0), &device);
+    assert_eq!((snapshot.layers, snapshot.heads, snapshot.weights.len()), (2, 2, 2 * 2 * 4 * 4));
+    for (layer, head) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+        let rows = snapshot.head(HeadId { layer, head });
+        for (query, row) in rows.chunks(4).enumerate() {
+            assert!((row.iter().sum::<f32>() - 1.0).abs() < 1e-5, "{row:?}");
+            assert!(row[query + 1..].iter().all(|&weight| weight == 0.0), "{row:?}");
+            assert!(row[..=query].iter().all(|&weight| weight > 0.0), "{row:?}");
+        }
+    }
+}
+
+#[test]
+fn a_fresh_model_knows_nothing_and_learns() {
+    let mut trainer = small_trainer(small_recipe());
+    let uniform = (trainer.dataset().tokenizer.vocabulary() as f32).ln();
+    let first = trainer.step().expect("finite").loss;
+    assert!((first - uniform).abs() < 0.05, "{first} is not near {uniform}");
+    let last = (0..39).map(|_| trainer.step().expect("finite").loss).last().expect("steps");
+    assert!(last < first - 0.2, "{first} → {last}");
+}
+
+#[test]
+fn dropout_changes_training_but_not_evaluation() {
+    let mut recipe = small_recipe();
+    let plain = small_trainer(recipe.clone()).step().expect("finite").loss;
+    recipe.model.dropout = 0.5;
+    let mut trainer = small_trainer(recipe.clone());
+    assert_eq!(trainer.evaluate(), small_trainer(small_recipe()).evaluate());
+    let dropped = trainer.step().expect("finite").loss;
+    assert_ne!(plain, dropped);
+    // The same seed drops the same activations.
+    assert_eq!(dropped, small_trainer(recipe).step().expect("finite").loss);
+}
+
+#[test]
+fn interrupted_training_is_the_same_bit_for_bit() {
+    let mut recipe = small_recipe();
+    recipe.model.dropout = 0.1;
+    recipe.model.biases = true;
+    recipe.model.tied_head = false;
+    let mut whole = small_trainer(recipe.clone());
+    let wanted: Vec<f32> = (0..8).map(|_| whole.step().expect("finite").loss).collect();
+
+    let mut first = small_trainer(recipe.clone());
+    let mut found: Vec<f32> = (0..4).map(|_| first.step().expect("finite").loss).collect();
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("last.safetensors");
+    let state = headlight::runs::TrainingState {
+        step: first.step_count(),
+        learning_rate: recipe.training.learning_rate,
+        final_learning_rate: recipe.training.final_learning_rate,
+        elapsed_secs: 0.0,
+        best_validation_loss: None,
+    };
+    Checkpoint::save(&path, &first.validation_model(), first.optimizer(), state).expect("saved");
+    let vocabulary = first.dataset().tokenizer.vocabulary();
+    let device = headlight::device::cpu();
+    let checkpoint = Checkpoint::load(&path, &recipe.model, vocabulary, &device).expect("loaded");
+    assert_eq!(checkpoint.state, state);
+    let Checkpoint { model, optimizer, state } = checkpoint;
+    let mut second = headlight::train::Trainer::resume(recipe, small_dataset(), device, model, optimizer, state.step);
+    found.extend((0..4).map(|_| second.step().expect("finite").loss));
+    assert_eq!(found, wanted);
+}
+
+/// A run in a folder of its own, followed until `until` says so.
+struct Followed {
+    handle: RunHandle,
+    events: Vec<Event>,
+    folder: tempfile::TempDir,
+}
+
+impl Followed {
+    fn start(recipe: Recipe, start_paused: bool) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let origin = Origin::New { recipe: Box::new(recipe), place: Place::At(folder.path().join("run")) };
+        Self::open(origin, start_paused, folder)
+    }
+
+    fn open(origin: Origin, start_paused: bool, folder: tempfile::TempDir) -> Self {
+        let spec = RunSpec { origin, device: DeviceChoice::Cpu, stop_at: None, start_paused, attention_per_sec: 100.0 };
+        Self { handle: RunHandle::start(spec, Arc::new(|| ())), events: Vec::new(), folder }
+    }
+
+    fn until(&mut self, wanted: impl Fn(&Event) -> bool) -> Event {
+        loop {
+            let event = self.handle.next_within(Duration::from_secs(60)).expect("the worker answers in time");
+            self.events.push(event.clone());
+            if wanted(&event) {
+                return event;
+            }
+        }
+    }
+
+    fn until_state(&mut self, state: RunState) {
+        self.until(|event| matches!(event, Event::StateChanged(found) if *found == state));
+    }
+
+    fn steps(&self) -> Vec<StepReport> {
+        self.events
+            .iter()
+            .flat_map(|event| if let Event::Progress(steps) = event { steps.clone() } else { Vec::new() })
+            .collect()
+    }
+}
+
+#[test]
+fn the_worker_steps_pauses_samples_and_finishes_once() {
+    let mut run = Followed::start(small_recipe(), true);
+    run.until_state(RunState::Paused);
+    assert!(run.steps().is_empty());
+    run.handle.send(Command::Step);
+    run.until(|event| matches!(event, Event::Progress(_)));
+    run.until_state(RunState::Paused);
+    assert_eq!(run.steps().iter().map(|report| report.step).collect::<Vec<_>>(), [Step(1)]);
+
+    let settings = headlight::recipe::SamplingRecipe { prompt: "Mira☃".into(), tokens: 5, ..small_recipe().sampling };
+    run.handle.send(Command::Sample(SampleRequest { id: 7, settings }));
+    let started = run.until(|event| matches!(event, Event::Sampled(SampleEvent::Started { .. })));
+    assert!(
+        matches!(&started, Event::Sampled(SampleEvent::Started { id: 7, prompt, note, .. }) if prompt == "Mira" && note.contains('☃')),
+        "{started:?}"
+    );
+    run.until(|event| matches!(event, Event::Sampled(SampleEvent::Done { id: 7 })));
+    let tokens = run.events.iter().filter(|event| matches!(event, Event::Sampled(SampleEvent::Token { .. }))).count();
+    assert_eq!(tokens, 5);
+
+    run.handle.send(Command::SetLearningRate(5e-4));
+    run.handle.send(Command::Resume);
+    run.until_state(RunState::Completed);
+    let steps = run.steps();
+    assert_eq!(steps.iter().map(|report| report.step.0).collect::<Vec<_>>(), (1..=40).collect::<Vec<_>>());
+    assert!((steps[4].learning_rate - 5e-4).abs() < 1e-9, "{:?}", steps[4]);
+    let snapshot = run.handle.take_attention().expect("attention was recorded");
+    assert!(snapshot.step > Step(0));
+
+    run.handle.send(Command::Stop);
+    assert!(matches!(run.until(|event| matches!(event, Event::Finished(_))), Event::Finished(Outcome::Stopped)));
+    assert!(run.handle.next_within(Duration::from_secs(5)).is_none());
+    assert!(Kept::Last.path(&run.folder.path().join("run")).is_file());
+}
+
+#[test]
+fn a_loss_that_is_no_number_pauses_before_harm_is_done() {
+    let mut run = Followed::start(small_recipe(), true);
+    run.until_state(RunState::Paused);
+    run.handle.send(Command::Step);
+    run.until(|event| matches!(event, Event::Progress(_)));
+    run.handle.send(Command::Stop);
+    run.until(|event| matches!(event, Event::Finished(_)));
+
+    // Put an infinity among the weights, as a run that blew up would have.
+    let Followed { folder, .. } = run;
+    let path = Kept::Last.path(&folder.path().join("run"));
+    let recipe = small_recipe();
+    let dataset = headlight::text::Dataset::built_in();
+    let device = headlight::device::cpu();
+    let checkpoint = Checkpoint::load(&path, &recipe.model, dataset.tokenizer.vocabulary(), &device).expect("loaded");
+    let broken = burn_infinity(checkpoint.model);
+    Checkpoint::save(&path, &broken, &checkpoint.optimizer, checkpoint.state).expect("saved");
+
+    let origin = Origin::Open { folder: folder.path().join("run") };
+    let mut run = Followed::open(origin, false, folder);
+    let event = run.until(|event| matches!(event, Event::Diverged { .. }));
+    assert!(matches!(&event, Event::Diverged { step: Step(1), message } if message.contains("step 2")), "{event:?}");
+    assert!(run.steps().is_empty());
+}
+
+fn burn_infinity(model: headlight::model::Gpt) -> headlight::model::Gpt {
+    use burn::module::{Module, ModuleMapper, Param};
+    use burn::tensor::Tensor;
+    struct Break;
+    impl ModuleMapper for Break {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            param.map(|tensor| tensor.mul_scalar(f32::INFINITY))
+        }
+    }
+    model.valid().map(&mut Break)
+}

@@ -1,0 +1,212 @@
+//! Run folders and checkpoints: nothing a file says is trusted, nothing is lost.
+
+use std::fs;
+
+use headlight::lab::protocol::{Step, StepReport, ValidationReport};
+use headlight::recipe::Recipe;
+use headlight::runs::{
+    Checkpoint, Kept, RunError, RunFile, RunFolder, TrainingState, export_safetensors, read_curves, write_atomic,
+};
+use headlight::train::Trainer;
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use crate::{small_recipe, small_trainer};
+
+fn run_file(trainer: &Trainer) -> RunFile {
+    RunFile::new(trainer.recipe().clone(), trainer.dataset().tokenizer.clone(), trainer.dataset().digest.clone())
+}
+
+fn state(step: u64) -> TrainingState {
+    TrainingState {
+        step: Step(step),
+        learning_rate: 1e-3,
+        final_learning_rate: 1e-4,
+        elapsed_secs: 1.5,
+        best_validation_loss: Some(2.5),
+    }
+}
+
+fn report(step: u64, loss: f32) -> StepReport {
+    StepReport {
+        step: Step(step),
+        loss,
+        learning_rate: 1e-3,
+        gradient_norm: 1.0,
+        elapsed_secs: 0.1,
+        tokens_per_sec: 10.0,
+    }
+}
+
+/// A saved checkpoint after one step, and its folder.
+fn saved() -> (TempDir, std::path::PathBuf, Recipe, usize) {
+    let mut trainer = small_trainer(small_recipe());
+    trainer.step().expect("finite");
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("last.safetensors");
+    Checkpoint::save(&path, &trainer.validation_model(), trainer.optimizer(), state(1)).expect("saved");
+    (folder, path, trainer.recipe().clone(), trainer.dataset().tokenizer.vocabulary())
+}
+
+fn load_error(path: &std::path::Path, recipe: &Recipe, vocabulary: usize) -> String {
+    let error = Checkpoint::load(path, &recipe.model, vocabulary, &headlight::device::cpu()).expect_err("refused");
+    let message = error.to_string();
+    assert!(message.contains("last.safetensors"), "the file is not named: {message}");
+    message
+}
+
+#[test]
+fn damaged_checkpoints_are_refused_by_name() {
+    let (_folder, path, recipe, vocabulary) = saved();
+    let good = fs::read(&path).expect("readable");
+
+    fs::write(&path, &good[..good.len() / 2]).expect("written");
+    assert!(load_error(&path, &recipe, vocabulary).contains("cut short"));
+
+    let mut altered = good.clone();
+    let middle = altered.len() - 100;
+    altered[middle] ^= 0x40;
+    fs::write(&path, &altered).expect("written");
+    assert!(load_error(&path, &recipe, vocabulary).contains("altered"));
+
+    let mut lying = good.clone();
+    lying[..8].copy_from_slice(&(1_u64 << 45).to_le_bytes());
+    fs::write(&path, &lying).expect("written");
+    load_error(&path, &recipe, vocabulary);
+
+    fs::write(&path, b"").expect("written");
+    load_error(&path, &recipe, vocabulary);
+
+    fs::write(&path, &good).expect("written");
+    assert!(load_error(&path, &recipe, vocabulary + 1).contains("transformer.wte.weight"));
+    let mut wider = recipe.clone();
+    wider.model.layers += 1;
+    assert!(load_error(&path, &wider, vocabulary).contains("transformer.h.2"));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+    /// Whatever happens to a checkpoint's bytes, reading it ends in an answer, and a changed one is never taken.
+    #[test]
+    fn altered_checkpoints_never_panic(place in 0_usize..4096, bit in 0_u8..8, cut in proptest::option::of(0_usize..4096)) {
+        use std::sync::OnceLock;
+        static GOOD: OnceLock<(TempDir, Vec<u8>, Recipe, usize)> = OnceLock::new();
+        let (folder, good, recipe, vocabulary) = GOOD.get_or_init(|| {
+            let (folder, path, recipe, vocabulary) = saved();
+            let bytes = fs::read(path).expect("readable");
+            (folder, bytes, recipe, vocabulary)
+        });
+        let mut bytes = good.clone();
+        // The header is where a lie does most.
+        let place = place % bytes.len();
+        bytes[place] ^= 1 << bit;
+        bytes.truncate(cut.map_or(bytes.len(), |cut| bytes.len() - cut % bytes.len()));
+        let path = folder.path().join("altered.safetensors");
+        fs::write(&path, &bytes).expect("written");
+        if let Ok(found) = Checkpoint::load(&path, &recipe.model, *vocabulary, &headlight::device::cpu()) {
+            // Only the state's own numbers can change without a trace; weights cannot.
+            prop_assert_ne!(found.state, state(1));
+        }
+    }
+}
+
+#[test]
+fn the_log_survives_a_torn_line_and_forgets_what_a_resume_voids() {
+    let trainer = small_trainer(small_recipe());
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("run");
+    let mut run = RunFolder::create(&path, run_file(&trainer)).expect("made");
+    for step in 1..=5 {
+        run.log_step(report(step, step as f32)).expect("logged");
+    }
+    let validation = |step| ValidationReport { step: Step(step), train_loss: 1.0, validation_loss: 2.0, best: true };
+    run.log_validation(validation(2)).expect("logged");
+    run.log_validation(validation(5)).expect("logged");
+    assert!(matches!(RunFolder::open(&path), Err(RunError::Locked { .. })));
+    drop(run);
+
+    // Killed in the middle of a line.
+    let log = path.join("metrics.jsonl");
+    let mut bytes = fs::read(&log).expect("readable");
+    bytes.extend(b"{\"kind\":\"step\",\"st");
+    fs::write(&log, bytes).expect("written");
+
+    let mut run = RunFolder::open(&path).expect("opens again");
+    run.log_resumed(Step(3)).expect("logged");
+    run.log_step(report(4, 40.0)).expect("logged");
+    run.flush().expect("flushed");
+    let curves = read_curves(&path).expect("readable while it is open");
+    let losses: Vec<_> = curves.steps.iter().map(|report| (report.step.0, report.loss)).collect();
+    assert_eq!(losses, [(1, 1.0), (2, 2.0), (3, 3.0), (4, 40.0)]);
+    assert_eq!(curves.validations, [validation(2)]);
+    assert_eq!(curves.unreadable, 1);
+}
+
+#[test]
+fn a_new_run_never_takes_an_occupied_folder() {
+    let trainer = small_trainer(small_recipe());
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("thesis.txt"), "do not touch").expect("written");
+    assert!(matches!(RunFolder::create(folder.path(), run_file(&trainer)), Err(RunError::Occupied { .. })));
+    assert!(matches!(read_curves(folder.path()), Err(RunError::NotARun { .. })));
+    assert_eq!(fs::read_to_string(folder.path().join("thesis.txt")).expect("there"), "do not touch");
+}
+
+#[test]
+fn nonsense_in_a_recipe_is_refused_before_memory_is_taken() {
+    let trainer = small_trainer(small_recipe());
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("run");
+    drop(RunFolder::create(&path, run_file(&trainer)).expect("made"));
+    let recipe = path.join("recipe.ron");
+    let good = fs::read_to_string(&recipe).expect("readable");
+    for (from, to, wanted) in [
+        ("width: 16", "width: 1000000000", "width"),
+        ("heads: 2", "heads: 0", "heads"),
+        ("format: 1", "format: 9", "format 9"),
+        ("layers: 2", "sparkle: 2", "sparkle"),
+    ] {
+        fs::write(&recipe, good.replacen(from, to, 1)).expect("written");
+        let message = RunFolder::open(&path).expect_err("refused").to_string();
+        assert!(message.contains(wanted) && message.contains("recipe.ron"), "{message}");
+    }
+}
+
+#[test]
+fn a_write_that_fails_leaves_the_old_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("kept");
+    write_atomic(&path, b"old").expect("written");
+    // A folder in the way of the rename stands for every failure after the bytes are written.
+    let blocked = folder.path().join("blocked");
+    fs::create_dir_all(blocked.join("inside")).expect("made");
+    assert!(write_atomic(&blocked, b"new").is_err());
+    write_atomic(&path, b"new").expect("written");
+    assert_eq!(fs::read(&path).expect("readable"), b"new");
+    let names: Vec<_> =
+        fs::read_dir(folder.path()).expect("a folder").map(|entry| entry.expect("an entry").file_name()).collect();
+    assert_eq!(names.len(), 2, "nothing is left beside: {names:?}");
+}
+
+#[test]
+fn exported_weights_have_pytorchs_names_and_layout() {
+    let trainer = small_trainer(small_recipe());
+    let folder = tempfile::tempdir().expect("a folder");
+    let model = trainer.validation_model();
+    let tokenizer = &trainer.dataset().tokenizer;
+    export_safetensors(folder.path(), &model, &trainer.recipe().model, tokenizer).expect("exported");
+    let bytes = fs::read(folder.path().join("model.safetensors")).expect("readable");
+    let file = safetensors::SafeTensors::deserialize(&bytes).expect("a whole file");
+    let shape = |name| file.tensor(name).unwrap_or_else(|_| panic!("{name} is there")).shape().to_vec();
+    assert_eq!(shape("transformer.wte.weight"), [tokenizer.vocabulary(), 16]);
+    assert_eq!(shape("transformer.wpe.weight"), [16, 16]);
+    assert_eq!(shape("transformer.h.1.attn.c_attn.weight"), [48, 16]);
+    assert_eq!(shape("transformer.h.0.mlp.c_fc.weight"), [64, 16]);
+    assert_eq!(shape("transformer.h.0.mlp.c_proj.weight"), [16, 64]);
+    assert_eq!(shape("transformer.ln_f.weight"), [16]);
+    assert_eq!(file.len(), 2 + 2 * 6 + 1);
+    let config: serde_json::Value =
+        serde_json::from_slice(&fs::read(folder.path().join("config.json")).expect("readable")).expect("JSON");
+    assert_eq!((config["n_layer"].as_u64(), config["block_size"].as_u64()), (Some(2), Some(16)));
+    assert_eq!(Kept::Last.path(folder.path()), folder.path().join("checkpoint/last.safetensors"));
+}
