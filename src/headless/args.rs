@@ -47,6 +47,13 @@ pub enum Job {
     Export(ExportArguments),
     /// What this machine can compute on, what would be chosen, and why.
     Doctor(DoctorArguments),
+    /// Make the pictures of the README from the program as it is.
+    #[cfg(feature = "gui")]
+    Screenshots {
+        /// The folder to write.
+        #[arg(long, default_value = "screenshots")]
+        out: PathBuf,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -31,6 +31,8 @@ pub fn run(job: Job) -> Result<ExitCode> {
         Job::Attention(arguments) => questions::attention(&arguments),
         Job::Export(arguments) => questions::export(&arguments),
         Job::Doctor(arguments) => questions::doctor(&arguments),
+        #[cfg(feature = "gui")]
+        Job::Screenshots { out } => crate::ui::screenshots(&out).map(|()| ExitCode::SUCCESS),
     }
 }
 

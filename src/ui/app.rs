@@ -187,6 +187,12 @@ impl App {
         &self.draft.recipe
     }
 
+    /// Whether the draft's text has been looked through, so that its vocabulary is known.
+    #[must_use]
+    pub fn text_is_read(&self) -> bool {
+        self.draft.vocabulary().is_some()
+    }
+
     pub(super) fn ask(&mut self, job: Job) {
         if !self.desk.as_ref().is_some_and(|desk| desk.ask(job)) {
             self.store.note(Level::Error, "too much file work is waiting; try again in a moment");

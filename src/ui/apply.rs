@@ -249,7 +249,6 @@ impl App {
 
     fn path_chosen(&mut self, purpose: PickPurpose, path: PathBuf) {
         self.picker = None;
-        self.settings.folder = path.parent().map(Path::to_path_buf);
         match purpose {
             PickPurpose::OpenText => {
                 let source = TextSource::File(path);
@@ -259,7 +258,10 @@ impl App {
             PickPurpose::OpenPreset => self.ask(Job::OpenPreset(path)),
             PickPurpose::OpenRun => self.end_run(AfterEnd::Open(path)),
             PickPurpose::OverlayRun => self.ask(Job::ReadCurves(path)),
-            PickPurpose::Export(format) => self.send(Command::Export { format, path }),
+            PickPurpose::Export(format) => {
+                self.remember_folder(&path);
+                self.send(Command::Export { format, path });
+            }
             PickPurpose::SavePreset => {
                 let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
                 let known = self.presets.iter().find(|preset| preset.name == self.draft.name);
@@ -293,10 +295,13 @@ impl App {
             Done::Scanned { source, result: Ok(summary) } => {
                 if let TextSource::File(path) = &source {
                     remember(&mut self.settings.recent_texts, path);
+                    self.remember_folder(path);
                 }
-                self.draft.candidate = None;
-                self.draft.recipe.data.text = source;
-                self.draft.text = TextState::Known(Box::new(summary));
+                if self.draft.candidate.take().is_some_and(|candidate| candidate.source == source) {
+                    self.draft.take_text(source, summary);
+                } else if source == self.draft.recipe.data.text {
+                    self.draft.text = TextState::Known(Box::new(summary));
+                }
             }
             Done::Scanned { source, result: Err(why) } => {
                 self.store.note(Level::Error, &why);
@@ -309,6 +314,7 @@ impl App {
                 }
             }
             Done::PresetOpened { path, result: Ok(preset) } => {
+                self.remember_folder(&path);
                 let preset = self.add_preset(*preset);
                 self.store.note(Level::Info, format!("opened the preset {}", path.display()));
                 self.apply(Action::UsePreset(Box::new(preset)));
@@ -319,6 +325,7 @@ impl App {
                 self.overlays.push(Overlay::new(name, path, &curves.steps, &curves.validations));
             }
             Done::Written { what, path, result: Ok(()) } => {
+                self.remember_folder(&path);
                 self.store.note(Level::Info, format!("saved {what}: {}", path.display()));
             }
             Done::PresetOpened { result: Err(why), .. }
@@ -327,6 +334,13 @@ impl App {
             Done::Adapters(found) => self.adapters = Some(found.unwrap_or_default()),
             Done::SettingsFailed(why) => self.store.note(Level::Warning, format!("the settings were not saved: {why}")),
             Done::Looked { path, kind } => self.looked(path, kind),
+        }
+    }
+
+    /// Where a file was, the next one is looked for.
+    fn remember_folder(&mut self, path: &Path) {
+        if let Some(folder) = path.parent().filter(|folder| folder.is_absolute()) {
+            self.settings.folder = Some(folder.to_path_buf());
         }
     }
 

@@ -121,7 +121,9 @@ impl PathDialog {
             ui.horizontal(|ui| {
                 ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| {
                     let path = self.path();
-                    if ui.add_enabled(path.is_some(), egui::Button::new(words.go)).clicked()
+                    let text = egui::RichText::new(words.go).color(theme::on_accent(ui.visuals())).strong();
+                    let button = egui::Button::new(text).fill(theme::accent(ui.visuals()));
+                    if ui.add_enabled(path.is_some(), button).clicked()
                         && let Some(path) = path
                     {
                         actions.push(Action::OpenPath(self.purpose.clone(), path));
@@ -231,21 +233,33 @@ impl PathDialog {
         (Some(path) == self.asked.as_ref()).then_some(*kind)
     }
 
-    /// What is typed, with `~` for the home folder.
     fn path(&self) -> Option<PathBuf> {
-        let typed = self.typed.trim();
-        match typed.strip_prefix("~/") {
-            _ if typed.is_empty() => None,
-            Some(rest) => Some(etcetera::home_dir().ok()?.join(rest)),
-            None => Some(PathBuf::from(typed)),
-        }
+        meant(&self.typed)
     }
+}
+
+/// The path that is meant by what was typed: a whole path begins anew behind the folder that stood there already
+/// (`/home/me//etc/x` is `/etc/x`), and so does one in the home folder (`/etc/~/x`).
+fn meant(typed: &str) -> Option<PathBuf> {
+    let typed = typed.trim();
+    if typed.is_empty() {
+        return None;
+    }
+    if cfg!(unix) {
+        let (whole, home) = (typed.rfind("//").map_or(0, |place| place + 1), typed.rfind("~/"));
+        let home = home.filter(|place| *place == 0 || typed[..*place].ends_with('/'));
+        return match home {
+            Some(place) if place >= whole => Some(etcetera::home_dir().ok()?.join(&typed[place + 2..])),
+            _ => Some(PathBuf::from(&typed[whole..])),
+        };
+    }
+    Some(PathBuf::from(typed))
 }
 
 fn ask_system(words: &Words, typed: &str, wake: &Wake) -> SystemDialog {
     let (tell, told) = bounded(1);
     let (title, wants, wake) = (words.title, words.wants, wake.clone());
-    let typed = PathBuf::from(typed);
+    let typed = meant(typed).unwrap_or_default();
     let started = std::thread::Builder::new().name("headlight-file-dialog".into()).spawn(move || {
         let mut dialog = rfd::FileDialog::new().set_title(title);
         if let Some(folder) = typed.parent().filter(|folder| folder.is_dir()) {
@@ -264,4 +278,25 @@ fn ask_system(words: &Words, typed: &str, wake: &Wake) -> SystemDialog {
         wake();
     });
     if started.is_ok() { SystemDialog::Open(told) } else { SystemDialog::NoPath }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_whole_path_may_be_typed_behind_the_folder_that_is_there() {
+        let home = etcetera::home_dir().expect("a home");
+        for (typed, path) in [
+            ("/work/poem.txt", PathBuf::from("/work/poem.txt")),
+            (" poem.txt ", "poem.txt".into()),
+            ("/work//tmp/poem.txt", "/tmp/poem.txt".into()),
+            ("~/poem.txt", home.join("poem.txt")),
+            ("/work/~/poem.txt", home.join("poem.txt")),
+            ("/work/a~/poem.txt", "/work/a~/poem.txt".into()),
+        ] {
+            assert_eq!(meant(typed), Some(path), "{typed}");
+        }
+        assert_eq!(meant("  "), None);
+    }
 }

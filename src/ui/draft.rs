@@ -4,6 +4,10 @@ use crate::lab::desk::TextSummary;
 use crate::preset::{self, Preset};
 use crate::recipe::{Fault, Field, Recipe, TextSource, grouped};
 
+/// As many as are read with ease along the axes.
+const PROBE_CHARACTERS: usize = 28;
+const PROMPT_CHARACTERS: usize = 12;
+
 /// What is known of the draft's text.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub enum TextState {
@@ -59,6 +63,21 @@ impl Draft {
             draft.recipe = recipe;
         }
         draft
+    }
+
+    /// Takes another text. A probe or prompt with characters that the text lacks gives way to the text's own beginning.
+    pub fn take_text(&mut self, source: TextSource, summary: TextSummary) {
+        let fits = |text: &str| summary.tokenizer.encode(text).unknown.is_empty();
+        let begin: String = summary.excerpt.trim_start().chars().take(PROBE_CHARACTERS).collect();
+        if !fits(&self.recipe.data.probe) && !begin.is_empty() {
+            self.recipe.data.probe.clone_from(&begin);
+        }
+        if !fits(&self.recipe.sampling.prompt) {
+            let word = begin.split_inclusive(char::is_whitespace).next().unwrap_or_default();
+            self.recipe.sampling.prompt = word.chars().take(PROMPT_CHARACTERS).collect();
+        }
+        self.recipe.data.text = source;
+        self.text = TextState::Known(Box::new(summary));
     }
 
     /// Distinct tokens of the text, once they are known.
@@ -155,5 +174,23 @@ mod tests {
         draft.text = TextState::Known(Box::new(TextSummary { characters: 100, ..summary }));
         assert_eq!(draft.faults().first().map(|fault| fault.field), Some(Field::Text));
         assert!(draft.hindrance().is_some_and(|why| why.contains("100 characters")));
+    }
+
+    #[test]
+    fn a_text_in_another_script_brings_its_own_probe_and_prompt() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("лес.txt");
+        std::fs::write(&path, "\nВ лесу родилась ёлочка, в лесу она росла.\n").expect("written");
+        let summary = TextSummary::scan(&path, &mut |_| true).expect("a text");
+        let mut draft = Draft::from_preset(preset::built_in().remove(0));
+        draft.take_text(TextSource::File(path), summary);
+        assert_eq!(
+            (draft.recipe.data.probe.as_str(), draft.recipe.sampling.prompt.as_str()),
+            ("В лесу родилась ёлочка, в ле", "В ")
+        );
+        let mut plain = Draft::from_preset(preset::built_in().remove(0));
+        let probe = plain.recipe.data.probe.clone();
+        plain.take_text(TextSource::BuiltIn, TextSummary::built_in());
+        assert_eq!(plain.recipe.data.probe, probe, "what fits is kept");
     }
 }

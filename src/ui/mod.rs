@@ -15,6 +15,7 @@ mod notices;
 mod picture;
 mod recipe_panel;
 pub mod sample_view;
+mod screenshots;
 pub mod settings;
 pub mod theme;
 mod transport;
@@ -28,6 +29,7 @@ use eframe::egui::{IconData, ViewportBuilder};
 
 use crate::lab::protocol::DeviceChoice;
 use app::{App, AppOptions};
+pub use screenshots::screenshots;
 use settings::Loaded;
 
 /// What the command line asks of the window.
@@ -59,7 +61,7 @@ pub fn run_window(options: WindowOptions) -> Result<(), WindowError> {
     let viewport = ViewportBuilder::default()
         .with_title("Headlight")
         .with_app_id("headlight")
-        .with_icon(IconData::default())
+        .with_icon(icon())
         .with_inner_size(loaded.settings.window_size())
         .with_min_inner_size([960.0, 600.0])
         .with_drag_and_drop(true);
@@ -83,4 +85,22 @@ pub fn run_window(options: WindowOptions) -> Result<(), WindowError> {
         }
     };
     Err(if opened.load(Ordering::Relaxed) { WindowError::Lost(why) } else { WindowError::Unavailable(why) })
+}
+
+/// A causal attention pattern, lit from its corner.
+fn icon() -> IconData {
+    const SIDE: usize = 64;
+    const CELL: usize = 13;
+    let mut rgba = vec![0; SIDE * SIDE * 4];
+    for (place, pixel) in rgba.chunks_exact_mut(4).enumerate() {
+        let (row, column) = ((place / SIDE).wrapping_sub(6), (place % SIDE).wrapping_sub(6));
+        let (query, key) = (row / CELL, column / CELL);
+        let inside = query < 4 && key <= query && row % CELL < CELL - 2 && column % CELL < CELL - 2;
+        let light = 255 - 45 * (query - key.min(query)).min(4) as u8;
+        pixel.copy_from_slice(if inside { &[0xf2, 0xb8, 0x4b, 0] } else { &[0x1b, 0x1e, 0x23, 0xff] });
+        if inside {
+            pixel[3] = light;
+        }
+    }
+    IconData { rgba, width: SIDE as u32, height: SIDE as u32 }
 }

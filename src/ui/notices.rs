@@ -93,7 +93,7 @@ fn notice_ui(ui: &mut Ui, line: &LogLine) -> bool {
             let closed = ui.with_layout(Layout::right_to_left(egui::Align::Min), |ui| {
                 let closed = ui.button("Close").on_hover_text("Takes this notice away; the log keeps it.").clicked();
                 ui.with_layout(Layout::left_to_right(egui::Align::Min), |ui| {
-                    ui.add(Label::new(&line.text).wrap());
+                    ui.add(Label::new(&line.text).wrap().selectable(true));
                 });
                 closed
             });

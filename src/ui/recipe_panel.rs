@@ -31,6 +31,8 @@ pub fn ui(ui: &mut Ui, state: &RecipeState<'_>) -> Vec<Action> {
     let mut actions = Vec::new();
     let mut rows = Rows { edited: state.draft.recipe.clone(), run: state.run.cloned(), faults: state.faults };
     ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {
+        // Room for the scroll bar.
+        ui.set_max_width(ui.available_width() - 8.0);
         preset(ui, state, &mut actions);
         section(ui, "Text");
         text(ui, state, &mut rows, &mut actions);
@@ -58,7 +60,7 @@ fn section(ui: &mut Ui, title: &str) {
 fn preset(ui: &mut Ui, state: &RecipeState<'_>, actions: &mut Vec<Action>) {
     let draft = state.draft;
     let known = state.presets.iter().find(|preset| preset.name == draft.name);
-    let changed = known.is_none_or(|preset| preset.recipe != draft.recipe);
+    let changed = known.is_some_and(|preset| preset.recipe != draft.recipe);
     let title = if changed { format!("{} (changed)", draft.title) } else { draft.title.clone() };
     let label = ui.label(theme::heading("Preset"));
     let width = ui.available_width();
@@ -95,25 +97,20 @@ fn text(ui: &mut Ui, state: &RecipeState<'_>, rows: &mut Rows<'_>, actions: &mut
         ui.add(Label::new(name).truncate()).on_hover_text(source.to_string());
         rows.after_reset(ui, |recipe| &mut recipe.data.text);
     });
-    if let Some(candidate) = &state.draft.candidate {
-        ui.add(Label::new(RichText::new(format!("reading {}", candidate.source)).weak()).truncate());
-    }
-    let reading = state.draft.candidate.as_ref().map(|candidate| (candidate.done_bytes, candidate.total_bytes));
-    let reading = reading.map(|(done_bytes, total_bytes)| TextState::Reading { done_bytes, total_bytes });
-    match reading.as_ref().unwrap_or(&state.draft.text) {
-        TextState::Known(summary) => {
+    match (&state.draft.candidate, &state.draft.text) {
+        (Some(candidate), _) => {
+            let far = far_text(candidate.done_bytes, candidate.total_bytes);
+            ui.add(Label::new(RichText::new(format!("reading{far}: {}", candidate.source)).weak()).truncate());
+        }
+        (None, TextState::Known(summary)) => {
             let (characters, distinct) = (grouped(summary.characters as u64), summary.vocabulary);
             let counts = ui.weak(format!("{characters} characters, {distinct} distinct"));
             counts.on_hover_text(format!("It begins: {}", summary.excerpt));
         }
-        TextState::Reading { done_bytes, total_bytes } if *total_bytes > 0 => {
-            let percent = 100.0 * *done_bytes as f64 / *total_bytes as f64;
-            ui.weak(format!("reading, {percent:.0} % of {}", bytes_text(*total_bytes)));
+        (None, TextState::Reading { done_bytes, total_bytes }) => {
+            ui.weak(format!("reading{}", far_text(*done_bytes, *total_bytes)));
         }
-        TextState::Failed(_) => {}
-        TextState::Unknown | TextState::Reading { .. } => {
-            ui.weak("reading…");
-        }
+        (None, TextState::Failed(_) | TextState::Unknown) => {}
     }
     rows.fault(ui, Field::Text);
     ui.horizontal(|ui| {
@@ -139,6 +136,14 @@ fn text(ui: &mut Ui, state: &RecipeState<'_>, rows: &mut Rows<'_>, actions: &mut
             }
         });
     });
+}
+
+/// How far a long reading is, or nothing for a short one.
+fn far_text(done_bytes: u64, total_bytes: u64) -> String {
+    if total_bytes == 0 {
+        return "…".into();
+    }
+    format!(" {:.0} % of {}", 100.0 * done_bytes as f64 / total_bytes as f64, bytes_text(total_bytes))
 }
 
 /// Weights, file and memory, as one types.

@@ -163,6 +163,8 @@ pub fn install(ctx: &Context, theme: Theme) {
         style.drag_value_text_style = TextStyle::Monospace;
         style.animation_time = 0.1;
         style.explanation_tooltips = false;
+        // A drag across the window moves panes and numbers; what is worth copying says so itself.
+        style.interaction.selectable_labels = false;
         let spacing = &mut style.spacing;
         spacing.item_spacing = vec2(8.0, 5.0);
         spacing.button_padding = vec2(8.0, 3.0);

@@ -206,58 +206,63 @@ fn the_theme_is_switched_at_once() {
     }
 }
 
-/// Pictures for eyes: `cargo test --release --lib pictures_for_eyes -- --ignored`.
-#[test]
-#[ignore]
-fn pictures_for_eyes() {
-    for (theme, name) in [(Theme::Dark, "dark"), (Theme::Light, "light")] {
-        for size in [[1280.0_f32, 800.0], [2560.0, 1440.0]] {
-            let folder = tempfile::tempdir().expect("a folder");
-            let options = in_folder(folder.path());
-            let mut window = Harness::builder()
-                .with_size(size)
-                .with_max_steps(16)
-                .wgpu()
-                .build_eframe(move |creation| App::new(&creation.egui_ctx, options));
-            until(&mut window, "the text is read", |app| app.draft.vocabulary().is_some());
-            window.state_mut().apply(Action::SetTheme(theme));
-            window.step();
-            let shot = |window: &mut Window, what: &str| {
-                window.run_steps(2);
-                let path = format!("/tmp/look/{what}-{name}-{}.png", size[0]);
-                window.render().expect("rendered").save(path).expect("saved");
-            };
-            shot(&mut window, "idle");
-            set_number(&mut window, "Width", 130.0);
-            shot(&mut window, "fault");
-            set_number(&mut window, "Width", 64.0);
-            window.state_mut().apply(Action::Train);
-            until(&mut window, "training", |app| app.store.latest.is_some_and(|latest| latest.step.0 > 150));
-            let sampling = window.state().draft().sampling.clone();
-            window.state_mut().apply(Action::Sample(Box::new(sampling)));
-            until(&mut window, "sample", |app| app.store.sample.tokens.len() > 150);
-            set_number(&mut window, "Layers", 2.0);
-            shot(&mut window, "training");
-            window.state_mut().apply(Action::Pick(PickPurpose::OpenText));
-            window.run_steps(2);
-            std::thread::sleep(Duration::from_millis(50));
-            shot(&mut window, "picker");
-            window.state_mut().apply(Action::ClosePicker);
-            window.state_mut().apply(Action::ToggleShortcuts);
-            shot(&mut window, "shortcuts");
-            window.state_mut().apply(Action::ToggleShortcuts);
-            window.state_mut().apply(Action::OpenPath(PickPurpose::OpenText, "/nowhere/there/is/a/poem.txt".into()));
-            until(&mut window, "an error", |app| log_holds(app, "/nowhere/"));
-            window.state_mut().layout.show(Pane::Log, true);
-            shot(&mut window, "log");
-            window.get_by_role_and_label(Role::Button, "File").click();
-            shot(&mut window, "menu");
-            window.get_by_role_and_label(Role::Button, "View").click();
-            shot(&mut window, "view");
-            window.key_press(Key::Escape);
-            window.run_steps(2);
-            window.state_mut().apply(Action::Quit);
-            shot(&mut window, "closing");
-        }
+#[derive(Debug)]
+struct Dropped(PathBuf);
+
+impl egui::DroppedFile for Dropped {
+    fn path(&self) -> &Path {
+        &self.0
     }
+
+    fn bytes(&self) -> Result<Vec<u8>, String> {
+        Err("the window reads paths".into())
+    }
+}
+
+#[test]
+fn dropped_files_are_told_apart() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (text, preset) = (folder.path().join("poem.txt"), folder.path().join("mine.ron"));
+    std::fs::write(&text, "abcde fghij\n".repeat(100)).expect("written");
+    let mine = Preset { title: "Mine".into(), name: "mine".into(), recipe: tiny(), ..preset::built_in().remove(0) };
+    std::fs::write(&preset, mine.to_ron()).expect("written");
+    let mut window = window(in_folder(folder.path()));
+    window.input_mut().dropped_files.push(Arc::new(Dropped(preset)));
+    until(&mut window, "the preset is the draft", |app| *app.draft() == tiny());
+    window.input_mut().dropped_files.push(Arc::new(Dropped(text)));
+    until(&mut window, "the text is the draft's", |app| app.draft().data.text.to_string().ends_with("poem.txt"));
+}
+
+#[test]
+fn a_recipe_that_is_saved_opens_as_it_was() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("tiny.ron");
+    let mut window = window(in_folder(folder.path()));
+    window.state_mut().apply(Action::EditRecipe(Box::new(tiny())));
+    window.state_mut().apply(Action::OpenPath(PickPurpose::SavePreset, path.clone()));
+    until(&mut window, "saved", |app| log_holds(app, "tiny.ron"));
+    window.state_mut().apply(Action::UsePreset(Box::new(preset::built_in().remove(2))));
+    window.state_mut().apply(Action::OpenPath(PickPurpose::OpenPreset, path));
+    until(&mut window, "opened", |app| *app.draft() == tiny());
+}
+
+#[test]
+fn curves_are_written_whole() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("curves.csv");
+    let mut window = window(in_folder(folder.path()));
+    let mut recipe = tiny();
+    recipe.training.steps = 20;
+    recipe.training.warmup_steps = 5;
+    window.state_mut().apply(Action::EditRecipe(Box::new(recipe)));
+    window.state_mut().apply(Action::Train);
+    until(&mut window, "all steps", |app| app.phase() == Phase::Completed);
+    window.state_mut().apply(Action::OpenPath(PickPurpose::SaveCurves, path.clone()));
+    until(&mut window, "saved", |app| log_holds(app, "curves.csv"));
+    let text = std::fs::read_to_string(path).expect("written");
+    assert!(text.lines().any(|line| line.starts_with("20,")), "{text}");
+    assert!(
+        window.get_by_role_and_label(Role::Button, "Train").accesskit_node().is_disabled(),
+        "nothing left to train"
+    );
 }
