@@ -1,31 +1,29 @@
 //! Training in the terminal: the events of a run as a progress line, or as JSON lines.
 
-use std::fs;
 use std::io::{IsTerminal, Write};
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail};
 use serde_json::json;
 
 use super::args::{ResumeArguments, TrainArguments};
+use crate::lab::desk::open_preset;
 use crate::lab::handle::{Origin, Place, RunHandle, RunSpec};
 use crate::lab::protocol::{
     Command, DeviceChoice, Event, Outcome, RunState, SampleEvent, SampleRequest, Step, StepReport,
 };
 use crate::preset::{self, Preset};
-use crate::recipe::{Recipe, SamplingRecipe, TextSource, bytes_text, grouped};
+use crate::recipe::{Recipe, SamplingRecipe, TextSource, grouped};
 
 /// Tokens of the sample that closes a run, for a person to read.
 const CLOSING_SAMPLE_TOKENS: usize = 200;
-const PRESET_BYTES_MAX: u64 = 1 << 20;
 
 pub(super) fn train(arguments: TrainArguments) -> Result<ExitCode> {
     let mut recipe = match (&arguments.preset, &arguments.recipe) {
-        (_, Some(path)) => read_preset(path)?.recipe,
+        (_, Some(path)) => open_preset(path).map_err(anyhow::Error::msg)?.recipe,
         (Some(name), None) => preset::find(name).ok_or_else(|| unknown_preset(name))?.recipe,
         (None, None) => default_preset().recipe,
     };
@@ -59,15 +57,6 @@ fn default_preset() -> Preset {
 fn unknown_preset(name: &str) -> anyhow::Error {
     let names: Vec<_> = preset::built_in().into_iter().map(|preset| preset.name).collect();
     anyhow!("there is no preset '{name}': try {}, or --recipe FILE", names.join(", "))
-}
-
-fn read_preset(path: &Path) -> Result<Preset> {
-    let size = fs::metadata(path).with_context(|| path.display().to_string())?.len();
-    if size > PRESET_BYTES_MAX {
-        bail!("{}: {} are too many for a preset", path.display(), bytes_text(size));
-    }
-    let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
-    Preset::parse(&text).with_context(|| path.display().to_string())
 }
 
 fn spec(origin: Origin, device: &str, stop_at: Option<u64>) -> RunSpec {

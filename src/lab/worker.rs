@@ -10,11 +10,11 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use super::handle::{RunSpec, Wake};
 use super::protocol::{
     AttentionSlot, AttentionSnapshot, Command, Event, ExportFormat, Outcome, ReadyReport, RunState, SampleEvent,
-    SampleRequest, StepReport, ValidationReport,
+    SampleRequest, Step, StepReport, ValidationReport,
 };
 use super::start::{self, Opened};
 use crate::recipe::bytes_text;
-use crate::runs::{Checkpoint, Kept, RunError, RunFolder, TrainingState, copy_run, export_safetensors, read_curves};
+use crate::runs::{Checkpoint, Kept, RunError, RunFolder, TrainingState, copy_run, export_safetensors};
 use crate::train::{NotFinite, Probe, Sampler, Trainer, record_attention};
 
 /// Events wait at most so long before they are sent: about 30 times a second.
@@ -116,6 +116,8 @@ struct Worker<'a> {
     elapsed_secs: f64,
     step_secs: f64,
     evaluated: Option<u64>,
+    /// The step of the checkpoint in the folder.
+    saved: Step,
     best: Option<f32>,
     log_failed: bool,
 }
@@ -145,6 +147,7 @@ impl<'a> Worker<'a> {
             elapsed_secs: state.map_or(0.0, |state| state.elapsed_secs),
             step_secs: 0.0,
             evaluated,
+            saved: state.map_or(Step(0), |state| state.step),
             best: state.and_then(|state| state.best_validation_loss),
             log_failed: false,
         };
@@ -236,7 +239,7 @@ impl<'a> Worker<'a> {
             Command::Checkpoint => {
                 if self.save_checkpoint() {
                     let path = self.folder.checkpoint(Kept::Last);
-                    self.saved(format!("checkpoint of step {}", self.trainer.step_count().0), &path);
+                    self.tell_saved(format!("checkpoint of step {}", self.trainer.step_count().0), &path);
                 }
             }
             Command::Export { format, path } => self.export(format, &path),
@@ -354,28 +357,22 @@ impl<'a> Worker<'a> {
     fn rollback(&mut self) {
         let path = self.folder.checkpoint(Kept::Last);
         let (recipe, dataset) = (self.folder.file.recipe.clone(), self.trainer.shared_dataset());
-        let reloaded = if path.is_file() {
-            let vocabulary = dataset.tokenizer.vocabulary();
-            Checkpoint::load(&path, &recipe.model, vocabulary, &self.device).map(Some)
-        } else {
-            Ok(None)
+        let load = || Checkpoint::load(&path, &recipe.model, dataset.tokenizer.vocabulary(), &self.device);
+        let checkpoint = match path.is_file().then(load).transpose() {
+            Ok(checkpoint) => checkpoint,
+            Err(error) => return self.warn(error.to_string()),
         };
-        let curves = reloaded.and_then(|checkpoint| Ok((checkpoint, read_curves(self.folder.path())?)));
-        match curves {
-            Err(error) => self.warn(error.to_string()),
-            Ok((checkpoint, _)) => {
-                let learning_rate = self.trainer.recipe().training.learning_rate;
-                let state = checkpoint.as_ref().map(|checkpoint| checkpoint.state);
-                self.trainer = start::trainer_at(recipe, dataset, &self.device, checkpoint);
-                self.trainer.set_learning_rate(learning_rate);
-                self.best = state.and_then(|state| state.best_validation_loss);
-                self.evaluated = None;
-                self.resumed = true;
-                self.attention_stale = true;
-                self.enter(RunState::Paused);
-                self.warn(format!("back at step {}; paused", self.trainer.step_count().0));
-            }
-        }
+        let learning_rate = self.trainer.recipe().training.learning_rate;
+        self.best = checkpoint.as_ref().and_then(|checkpoint| checkpoint.state.best_validation_loss);
+        self.trainer = start::trainer_at(recipe, dataset, &self.device, checkpoint);
+        // The user may have lowered it meanwhile, which is what will help.
+        self.trainer.set_learning_rate(learning_rate);
+        self.saved = self.trainer.step_count();
+        self.evaluated = (self.saved > Step(0)).then_some(self.saved.0);
+        self.resumed = true;
+        self.attention_stale = true;
+        self.enter(RunState::Paused);
+        self.warn(format!("back at step {}; paused", self.saved.0));
     }
 
     fn sample(&mut self) {
@@ -431,7 +428,11 @@ impl<'a> Worker<'a> {
         let path = self.folder.checkpoint(Kept::Last);
         let flushed = self.folder.flush();
         self.log_result(flushed);
-        self.save_to(&path)
+        let saved = self.save_to(&path);
+        if saved {
+            self.saved = self.trainer.step_count();
+        }
+        saved
     }
 
     fn save_to(&self, path: &Path) -> bool {
@@ -457,7 +458,7 @@ impl<'a> Worker<'a> {
         };
         match exported {
             Ok(bytes) => {
-                self.saved(format!("export of step {} ({})", self.trainer.step_count().0, bytes_text(bytes)), path)
+                self.tell_saved(format!("export of step {} ({})", self.trainer.step_count().0, bytes_text(bytes)), path)
             }
             Err(error) => self.warn(format!("the export failed: {error}")),
         }
@@ -465,11 +466,13 @@ impl<'a> Worker<'a> {
 
     fn stop(mut self) -> Outcome {
         self.flush();
-        if self.blocked.is_none() && self.trainer.step_count().0 > 0 && !self.resumed {
-            self.save_checkpoint();
+        let unsaved = self.trainer.step_count() > self.saved && !self.save_checkpoint();
+        if unsaved {
+            let (step, saved) = (self.trainer.step_count().0, self.saved.0);
+            return Outcome::Failed(format!(
+                "the run stopped at step {step}, but its last checkpoint is of step {saved}"
+            ));
         }
-        let flushed = self.folder.flush();
-        self.log_result(flushed);
         Outcome::Stopped
     }
 
@@ -490,7 +493,7 @@ impl<'a> Worker<'a> {
         }
     }
 
-    fn saved(&self, what: String, path: &Path) {
+    fn tell_saved(&self, what: String, path: &Path) {
         self.outbox.send(Event::Saved { what, path: path.to_owned() });
     }
 

@@ -64,7 +64,7 @@ impl Gpt {
     fn run(&self, ids: Tensor<2, Int>, mut trace: Option<&mut Trace>) -> Tensor<3> {
         let [_, length] = ids.dims();
         let future = Tensor::<2, Bool>::tril_mask([length, length], 0, &ids.device()); // true above the diagonal
-        let positions = self.position_embedding.weight.val().slice([0..length]); // [position, width]
+        let positions = self.position_embedding.weight.val().narrow(0, 0, length); // [position, width]
         let x = self.token_embedding.forward(ids) + positions.unsqueeze(); // [batch, position, width]
         let mut x = self.dropout.forward(x);
         for block in &self.blocks {

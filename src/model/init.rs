@@ -1,7 +1,7 @@
 //! First weights: GPT-2's normal distribution, drawn on the host so that every device starts from the same numbers.
 
 use burn::module::Param;
-use burn::nn::{Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig};
+use burn::nn::{Embedding, LayerNorm, LayerNormConfig, Linear};
 use burn::tensor::{Device, Tensor, TensorData};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -60,13 +60,12 @@ impl Draw<'_> {
     }
 
     fn embedding(&mut self, rows: usize, width: usize) -> Embedding {
-        // The module's own first values are never made: the configuration is lazy.
-        Embedding { weight: self.matrix(rows, width, DEVIATION), ..EmbeddingConfig::new(1, 1).init(self.device) }
+        Embedding { weight: self.matrix(rows, width, DEVIATION) }
     }
 
     fn linear(&mut self, input: usize, output: usize, deviation: f64) -> Linear {
         let bias = self.biases.then(|| Param::from_data(TensorData::new(vec![0.0_f32; output], [output]), self.device));
-        Linear { weight: self.matrix(input, output, deviation), bias, ..LinearConfig::new(1, 1).init(self.device) }
+        Linear { weight: self.matrix(input, output, deviation), bias }
     }
 
     fn norm(&self, width: usize) -> LayerNorm {

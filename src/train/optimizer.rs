@@ -136,3 +136,70 @@ impl ModuleMapper for Update {
         Param::from_mapped_value(id, Tensor::from_inner(weight).require_grad(), mapper)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Tensor;
+
+    use super::*;
+    use crate::device;
+    use crate::model::values_of;
+    use crate::train::ids_tensor;
+
+    /// Every weight with its number of axes, in the model's order.
+    fn weights(model: &Gpt) -> Vec<(usize, Vec<f32>)> {
+        struct Collect(Vec<(usize, Vec<f32>)>);
+        impl ModuleVisitor for Collect {
+            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+                self.0.push((D, values_of(param.val())));
+            }
+        }
+        let mut collect = Collect(Vec::new());
+        model.visit(&mut collect);
+        collect.0
+    }
+
+    /// Two updates against the formula written out once more, number by number in f64.
+    #[test]
+    fn updates_are_those_of_the_formula() {
+        let recipe = crate::preset::built_in().swap_remove(0).recipe;
+        let shape =
+            crate::recipe::ModelRecipe { layers: 1, heads: 2, width: 4, context: 3, biases: true, ..recipe.model };
+        let training = TrainingRecipe { weight_decay: 0.3, beta_1: 0.8, beta_2: 0.95, ..recipe.training };
+        let device = device::cpu();
+        let mut model = Gpt::new(&shape, 5, 1, &device.clone().autodiff());
+        let mut optimizer = AdamW::default();
+        let (rate, scale) = (0.01, 0.7);
+        let mut wanted: Vec<(usize, Vec<f64>)> = weights(&model)
+            .into_iter()
+            .map(|(axes, values)| (axes, values.into_iter().map(f64::from).collect()))
+            .collect();
+        let mut moments: Vec<Vec<(f64, f64)>> =
+            wanted.iter().map(|(_, values)| vec![(0.0, 0.0); values.len()]).collect();
+        for update in 1..=2 {
+            let ids = ids_tensor(vec![0, 3, 1], 1, 3, &device.clone().autodiff());
+            let mut gradients = (model.forward(ids).powi_scalar(2).sum()).backward();
+            let gradients = FlatGradients::of(&model, &mut gradients);
+            let flat: Vec<Vec<f32>> = gradients.0.iter().cloned().map(values_of).collect();
+            let squares: f64 = flat.iter().flatten().map(|&gradient| f64::from(gradient).powi(2)).sum();
+            let found = f64::from(values_of(gradients.square_sum())[0]);
+            assert!((found / squares - 1.0).abs() < 1e-5, "{found} is not {squares}");
+            model = optimizer.update(model, gradients, scale, rate, &training);
+            for (((axes, values), moments), gradients) in wanted.iter_mut().zip(&mut moments).zip(flat) {
+                for ((value, (first, second)), gradient) in values.iter_mut().zip(moments).zip(gradients) {
+                    let gradient = f64::from(gradient) * scale;
+                    *first = 0.8 * *first + 0.2 * gradient;
+                    *second = 0.95 * *second + 0.05 * gradient * gradient;
+                    let (mean, variance) =
+                        (*first / (1.0 - 0.8_f64.powi(update)), *second / (1.0 - 0.95_f64.powi(update)));
+                    let decay = if *axes >= 2 { 0.3 } else { 0.0 };
+                    *value -= rate * (mean / (variance.sqrt() + 1e-8) + decay * *value);
+                }
+            }
+            for ((_, found), (_, wanted)) in weights(&model).into_iter().zip(&wanted) {
+                let apart = found.iter().zip(wanted).map(|(&a, &b)| (f64::from(a) - b).abs()).fold(0.0, f64::max);
+                assert!(apart < 1e-6, "update {update}: {apart}");
+            }
+        }
+    }
+}

@@ -58,7 +58,7 @@ pub fn record_attention(
     let patterns = trace.into_patterns();
     let layers = patterns.len();
     let heads = patterns.first().map_or(0, |pattern| pattern.dims()[1]);
-    let weights = patterns.into_iter().flat_map(|pattern| values_of(pattern)).collect();
+    let weights = patterns.into_iter().flat_map(values_of).collect();
     let tokens = probe.ids.iter().map(|&id| tokenizer.label(id)).collect();
     AttentionSnapshot { step, tokens, layers, heads, weights, note: probe.note.clone() }
 }

@@ -184,16 +184,14 @@ pub fn evaluate_whole(model: &Gpt, tokens: &[u16], context: usize, device: &Devi
     let (mut total, mut count) = (0.0, 0);
     // Only the last window can be shorter: it makes a batch of its own.
     for batch in windows.chunk_by(|before, after| before.0.len() == after.0.len()).flat_map(|same| same.chunks(ROWS)) {
-        let widen = |side: fn(&(&[u16], &[u16])) -> Vec<i32>| batch.iter().flat_map(side).collect();
-        let length = batch[0].0.len();
-        let batch = Batch {
-            inputs: widen(|(inputs, _)| inputs.iter().map(|&id| i32::from(id)).collect()),
-            targets: widen(|(_, targets)| targets.iter().map(|&id| i32::from(id)).collect()),
-            rows: batch.len(),
-            context: length,
-        };
-        let tokens = batch.rows * length;
-        total += f64::from(values_of(batch_loss(model, &batch, device))[0]) * tokens as f64;
+        let mut joined =
+            Batch { inputs: Vec::new(), targets: Vec::new(), rows: batch.len(), context: batch[0].0.len() };
+        for (inputs, targets) in batch {
+            joined.inputs.extend(inputs.iter().map(|&id| i32::from(id)));
+            joined.targets.extend(targets.iter().map(|&id| i32::from(id)));
+        }
+        let tokens = joined.rows * joined.context;
+        total += f64::from(values_of(batch_loss(model, &joined, device))[0]) * tokens as f64;
         count += tokens;
     }
     total / count.max(1) as f64

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use eframe::egui::{
-    self, Align2, CentralPanel, Color32, Context, Frame, Id, LayerId, Margin, Modal, Order, Panel, TextStyle, Ui,
+    self, Align2, CentralPanel, Color32, Context, Frame, Id, Key, LayerId, Margin, Modal, Order, Panel, TextStyle, Ui,
 };
 
 use super::actions::Action;
@@ -376,10 +376,12 @@ impl App {
                     ui.label("It is saved before the window closes, and can be opened again to go on.");
                     ui.add_space(8.0);
                     ui.horizontal(|ui| {
-                        if ui.button("Save and quit").clicked() {
+                        let (enter, escape) =
+                            ui.input(|input| (input.key_pressed(Key::Enter), input.key_pressed(Key::Escape)));
+                        if ui.button("Save and quit").on_hover_text("Enter").clicked() || enter {
                             actions.push(Action::SaveAndQuit);
                         }
-                        if ui.button("Go on training").clicked() {
+                        if ui.button("Go on training").on_hover_text("Escape").clicked() || escape {
                             actions.push(Action::KeepOpen);
                         }
                     });

@@ -14,7 +14,7 @@ use super::settings::remember;
 use super::theme;
 use crate::lab::desk::{Done, Job, PathKind};
 use crate::lab::handle::{Origin, Place, RunHandle, RunSpec};
-use crate::lab::protocol::{Command, ExportFormat, SampleRequest};
+use crate::lab::protocol::{Command, ExportFormat, Outcome, SampleRequest};
 use crate::preset::{FORMAT, Preset};
 use crate::recipe::{Recipe, TextSource};
 use crate::store::{Level, curves_csv};
@@ -161,8 +161,12 @@ impl App {
 
     pub(super) fn run_has_ended(&mut self) {
         // The thread is done or about to be: dropping the handle waits for nothing.
-        if let Some(then) = self.run.take().and_then(|run| run.ending) {
-            self.after_end(then);
+        let failed = matches!(self.store.outcome, Some(Outcome::Failed(_)));
+        match self.run.take().and_then(|run| run.ending) {
+            // What went wrong is read before the window goes.
+            Some(AfterEnd::Close) if failed => self.closing = Closing::No,
+            Some(then) => self.after_end(then),
+            None => {}
         }
     }
 

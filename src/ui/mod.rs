@@ -77,7 +77,11 @@ pub fn run_window(options: WindowOptions) -> Result<(), WindowError> {
     let result = catch_unwind(AssertUnwindSafe(|| eframe::run_native("headlight", native, Box::new(make))));
     let why = match result {
         Ok(Ok(())) => return Ok(()),
-        Ok(Err(error)) => error.to_string(),
+        // The library's message begins with a place in its source; the end says what is missing.
+        Ok(Err(error)) => {
+            let text = error.to_string();
+            text.rsplit(": ").next().unwrap_or(&text).trim_end_matches(['.', ')']).to_owned()
+        }
         Err(panic) => {
             let text =
                 panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
