@@ -108,3 +108,8 @@ fn icon() -> IconData {
     }
     IconData { rgba, width: SIDE as u32, height: SIDE as u32 }
 }
+
+/// The program's picture for title bars and task lists; an empty one where it cannot be read.
+fn icon() -> IconData {
+    eframe::icon_data::from_png_bytes(include_bytes!("../../assets/icon.png")).unwrap_or_default()
+}
