@@ -91,24 +91,6 @@ pub fn run_window(options: WindowOptions) -> Result<(), WindowError> {
     Err(if opened.load(Ordering::Relaxed) { WindowError::Lost(why) } else { WindowError::Unavailable(why) })
 }
 
-/// A causal attention pattern, lit from its corner.
-fn icon() -> IconData {
-    const SIDE: usize = 64;
-    const CELL: usize = 13;
-    let mut rgba = vec![0; SIDE * SIDE * 4];
-    for (place, pixel) in rgba.chunks_exact_mut(4).enumerate() {
-        let (row, column) = ((place / SIDE).wrapping_sub(6), (place % SIDE).wrapping_sub(6));
-        let (query, key) = (row / CELL, column / CELL);
-        let inside = query < 4 && key <= query && row % CELL < CELL - 2 && column % CELL < CELL - 2;
-        let light = 255 - 45 * (query - key.min(query)).min(4) as u8;
-        pixel.copy_from_slice(if inside { &[0xf2, 0xb8, 0x4b, 0] } else { &[0x1b, 0x1e, 0x23, 0xff] });
-        if inside {
-            pixel[3] = light;
-        }
-    }
-    IconData { rgba, width: SIDE as u32, height: SIDE as u32 }
-}
-
 /// The program's picture for title bars and task lists; an empty one where it cannot be read.
 fn icon() -> IconData {
     eframe::icon_data::from_png_bytes(include_bytes!("../../assets/icon.png")).unwrap_or_default()
