@@ -1,6 +1,9 @@
 //! Headlight: a desktop lab for micro language models.
 //!
-//! The map of the house. The way of the data is a line:
+//! # The map of the house
+//!
+//! The way of the data, one direction each way. A panel never reaches round a corner for something: it reads the store and
+//! returns an `Action`.
 //!
 //! ```text
 //! text file ─► corpus ─► tokenizer ─► windows ─► trainer ─► Event ─► channel ─► RunStore ─► panels
@@ -8,6 +11,35 @@
 //!                                       └─ Command ◄┼───── channel ◄──── Action ◄──┘
 //!                                                   └─► run folder (recipe, metrics, checkpoints)
 //! ```
+//!
+//! | room | what it is for | may use |
+//! |---|---|---|
+//! | [`recipe`] | what the user asks for, and every way in which it can be wrong | nothing of ours |
+//! | [`text`] | corpus, tokenizer, windows, the built-in dialogues | nothing of ours |
+//! | [`preset`] | recipes with a commentary, as files | recipe |
+//! | [`lab::protocol`] | commands, events and snapshots: plain data | recipe |
+//! | [`model`] | the network, its first weights, what a pass may record | recipe |
+//! | [`train`] | trainer, optimizer, probe, sampler: one call at a time | model, text, recipe, protocol |
+//! | [`runs`] | run folder, checkpoints, export | train, model, text, recipe, protocol |
+//! | [`device`] | adapters: list, try in a child process, open, explain | protocol |
+//! | [`lab`] | the worker thread, the file desk, and single questions | all of the above |
+//! | [`store`] | what is known of a run | protocol |
+//! | [`headless`] | the command line | lab, preset, recipe |
+//! | [`ui`] | the window | store, lab's protocol, handle and desk, preset, recipe |
+//!
+//! # Invariants
+//!
+//! `tests/all/invariants.rs` holds those that can be read off the sources.
+//!
+//! 1. Only [`ui`] and the start of the window in `main.rs` name egui, eframe or rfd; the library builds without them.
+//! 2. The window, the store and the protocol never name burn: what crosses the channel is plain data.
+//! 3. Only [`device`] names a backend; everything else takes a burn `Device`.
+//! 4. One named thread owns every tensor of a run. The window never waits for it: no blocking send, no read of a tensor,
+//!    no file on the window's thread.
+//! 5. Only [`store::RunStore::apply`] changes what is known of a run; only `App::apply` changes the window's own state.
+//! 6. The plain forward pass is the truth: a fast path has a test that holds it to the plain one.
+//! 7. What a file says is never trusted: sizes are checked before memory is taken, an error names the file and what is wrong
+//!    with it, and nothing that was there is replaced before the new thing is whole.
 
 pub mod device;
 pub mod headless;

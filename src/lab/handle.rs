@@ -75,9 +75,8 @@ impl RunHandle {
         let attention = AttentionSlot::default();
         let outbox = worker::Outbox::new(event_sender, attention.clone(), wake);
         let thread = std::thread::Builder::new().name("headlight-worker".into()).spawn(move || {
-            let outcome = catch_unwind(AssertUnwindSafe(|| body(&outbox, &command_receiver))).unwrap_or_else(|panic| {
-                Outcome::Failed(format!("the worker stopped by a bug: {}", panic_text(&*panic)))
-            });
+            let outcome = catch_unwind(AssertUnwindSafe(|| body(&outbox, &command_receiver)))
+                .unwrap_or_else(|panic| Outcome::Failed(broke_off(&*panic)));
             outbox.finish(outcome);
         });
         let thread = thread.expect("the system starts a thread");
@@ -122,6 +121,12 @@ impl RunHandle {
     pub fn is_finished(&self) -> bool {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
+}
+
+/// A device that disappears ends in a panic of burn's, as a bug of ours would.
+fn broke_off(panic: &(dyn std::any::Any + Send)) -> String {
+    let why = panic_text(panic);
+    format!("the run broke off: {why}. What was saved is kept: open the run again to go on from its last checkpoint")
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {

@@ -36,9 +36,14 @@ impl Outbox {
 
     /// Sends in order, waiting for room; `false` when nobody listens any more, which ends the run.
     pub fn send(&self, event: Event) -> bool {
-        let sent = self.events.send(event).is_ok();
+        let sent = self.send_quietly(event);
         (self.wake)();
         sent
+    }
+
+    /// As [`send`](Self::send), and leaves it to the next one to wake who waits.
+    fn send_quietly(&self, event: Event) -> bool {
+        self.events.send(event).is_ok()
     }
 
     fn put_attention(&self, snapshot: AttentionSnapshot) {
@@ -389,7 +394,7 @@ impl<'a> Worker<'a> {
                 self.outbox.send(Event::Sampled(SampleEvent::Done { id }));
                 return;
             };
-            self.outbox.send(Event::Sampled(SampleEvent::Token { id, token }));
+            self.outbox.send_quietly(Event::Sampled(SampleEvent::Token { id, token }));
             if started.elapsed() >= budget {
                 break;
             }
@@ -481,6 +486,9 @@ impl<'a> Worker<'a> {
         self.sent_at = Instant::now();
         let flushed = self.folder.flush();
         self.log_result(flushed);
+        if self.sampler.is_some() {
+            (self.outbox.wake)();
+        }
         self.pending.is_empty() || self.outbox.send(Event::Progress(std::mem::take(&mut self.pending)))
     }
 

@@ -347,7 +347,7 @@ impl App {
                     recipe_panel::ui(ui, &RecipeState { draft, presets, faults, run: run_recipe, recent_texts })
                 }
                 Pane::Loss => loss_view.ui(ui, store, view, overlays),
-                Pane::Heads => attention_view.grid_ui(ui, store, view),
+                Pane::Heads => attention_view.grid_ui(ui, store, view, &draft.recipe.data.probe),
                 Pane::Head => attention_view.head_ui(ui, store, view),
                 Pane::Sample => sample_view.ui(ui, store, &draft.recipe.sampling, can_sample),
                 Pane::Log => notices::log_ui(ui, store),

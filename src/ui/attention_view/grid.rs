@@ -20,10 +20,10 @@ const CELL_MAX: f32 = 240.0;
 const THUMBNAIL_PIXELS_MAX: usize = 128;
 
 impl AttentionView {
-    /// The grid of all heads, with the probe and the colours above it.
-    pub fn grid_ui(&mut self, ui: &mut Ui, store: &RunStore, view: &ViewSettings) -> Vec<Action> {
+    /// The grid of all heads, with the probe (as the recipe has it) and the colours above it.
+    pub fn grid_ui(&mut self, ui: &mut Ui, store: &RunStore, view: &ViewSettings, probe: &str) -> Vec<Action> {
         let mut actions = Vec::new();
-        ui.horizontal(|ui| actions.extend(self.probe.ui(ui, store)));
+        ui.horizontal(|ui| actions.extend(self.probe.ui(ui, probe)));
         ui.horizontal_wrapped(|ui| {
             let mut changed = view.clone();
             ui.label("Colours");

@@ -1,11 +1,8 @@
 //! The field in which the probe text is typed.
 
-use std::path::PathBuf;
-
 use eframe::egui::{TextEdit, TextStyle, Ui};
 
 use super::super::actions::Action;
-use crate::store::RunStore;
 
 /// Seconds without a key after which a typed probe is taken.
 const PAUSE_SECS: f64 = 0.3;
@@ -16,25 +13,22 @@ const LINE_BREAK: &str = "⏎";
 /// The probe as it is typed: it becomes an action when one pauses, leaves the field or presses Enter.
 #[derive(Debug, Default)]
 pub(super) struct ProbeField {
-    run: Option<PathBuf>,
     draft: String,
-    sent: String,
+    /// What the recipe holds; when that changes elsewhere, the field follows.
+    known: String,
     edited_at: Option<f64>,
 }
 
 impl ProbeField {
-    pub(super) fn ui(&mut self, ui: &mut Ui, store: &RunStore) -> Option<Action> {
-        let ready = store.ready.as_ref();
-        let run = ready.map(|ready| ready.folder.clone());
-        if self.run != run {
-            let probe = ready.map_or_else(String::new, |ready| shown(&ready.recipe.data.probe));
-            *self = Self { run, draft: probe.clone(), sent: probe, edited_at: None };
+    pub(super) fn ui(&mut self, ui: &mut Ui, probe: &str) -> Option<Action> {
+        let probe = shown(probe);
+        if self.known != probe {
+            *self = Self { draft: probe.clone(), known: probe, edited_at: None };
         }
         let name = ui.label("Probe");
-        let hint = if ready.is_some() { "A text to look at" } else { "Can be changed here while a run is open" };
         let edit = TextEdit::singleline(&mut self.draft).font(TextStyle::Monospace);
-        let edit = edit.desired_width(f32::INFINITY).hint_text(hint);
-        let field = ui.add_enabled(ready.is_some(), edit).labelled_by(name.id);
+        let edit = edit.desired_width(f32::INFINITY).hint_text("A text to look at");
+        let field = ui.add(edit).labelled_by(name.id);
         let field = field.on_hover_text("The text whose attention is shown. Type \\n for a line break.");
         let now = ui.input(|input| input.time);
         if field.changed() {
@@ -48,10 +42,10 @@ impl ProbeField {
             return None;
         }
         self.edited_at = None;
-        if self.draft == self.sent || self.draft.is_empty() {
+        if self.draft == self.known || self.draft.is_empty() {
             return None;
         }
-        self.sent.clone_from(&self.draft);
+        self.known.clone_from(&self.draft);
         Some(Action::SetProbe(self.draft.replace(LINE_BREAK, "\n")))
     }
 }

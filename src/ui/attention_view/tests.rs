@@ -51,8 +51,12 @@ fn harness(
     (harness, shared)
 }
 
+fn grid_pane(attention: &mut AttentionView, ui: &mut egui::Ui, store: &RunStore, view: &ViewSettings) -> Vec<Action> {
+    attention.grid_ui(ui, store, view, "the")
+}
+
 fn grid(layers: usize, heads: usize) -> (Harness<'static>, Shared) {
-    harness(layers, heads, AttentionView::grid_ui)
+    harness(layers, heads, grid_pane)
 }
 
 fn head() -> (Harness<'static>, Shared) {
@@ -185,10 +189,7 @@ fn the_readout_keeps_its_place_and_the_map_fits_any_context() {
 #[test]
 fn before_the_first_snapshot_both_panes_say_what_will_come() {
     for (pane, words) in [
-        (
-            AttentionView::grid_ui as fn(&mut _, &mut _, &_, &_) -> _,
-            "Every head's attention appears here when training starts.",
-        ),
+        (grid_pane as fn(&mut _, &mut _, &_, &_) -> _, "Every head's attention appears here when training starts."),
         (AttentionView::head_ui, "The head chosen in the grid appears here, enlarged."),
     ] {
         let (mut harness, shared) = harness(1, 1, pane);
@@ -196,4 +197,32 @@ fn before_the_first_snapshot_both_panes_say_what_will_come() {
         harness.run();
         harness.get_by_label(words);
     }
+}
+
+/// Small pictures of both panes in both themes, held to those in `tests/snapshots` (made anew with
+/// `UPDATE_SNAPSHOTS=1 cargo test --release pictures`).
+#[test]
+fn pictures_of_the_panes_are_as_they_were() {
+    if crate::device::list_here().is_empty() {
+        assert!(std::env::var_os("CI").is_none(), "CI must have a graphics adapter (llvmpipe will do)");
+        eprintln!("\n*** NOT TESTED: no graphics adapter is here to draw the panes' pictures with ***\n");
+        return;
+    }
+    let mut results = egui_kittest::SnapshotResults::new();
+    let themes = [(Theme::Dark, egui::Theme::Dark, "dark"), (Theme::Light, egui::Theme::Light, "light")];
+    for (theme, shown, name) in themes {
+        for (pane, what) in [(grid_pane as fn(&mut _, &mut _, &_, &_) -> _, "heads"), (AttentionView::head_ui, "head")]
+        {
+            let mut store = store_at_start();
+            store.apply_attention(snapshot(1250, &TOKENS, 2, 3));
+            let (mut attention, view) = (AttentionView::default(), ViewSettings::default());
+            let builder = Harness::builder().with_size(Vec2::new(330.0, 220.0)).with_theme(shown).wgpu();
+            let builder = builder.with_context_setup(move |ctx| theme::install(ctx, theme));
+            let mut harness = builder.build_ui(move |ui| drop(pane(&mut attention, ui, &store, &view)));
+            harness.run();
+            harness.snapshot(format!("{what}-{name}"));
+            results.extend_harness(&mut harness);
+        }
+    }
+    results.unwrap();
 }
