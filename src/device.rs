@@ -52,8 +52,10 @@ pub enum DeviceError {
     NoGpu { found: String },
     #[error("{adapter} failed its test: {why}")]
     Unsound { adapter: String, why: String },
-    #[error("{adapter} could not be opened: {why}")]
+    #[error("{adapter} could not be opened: {why}. After a failure of the device, start the program again to use it")]
     Open { adapter: String, why: String },
+    #[error("the device's test was called off")]
+    Cancelled,
 }
 
 /// The program whose child processes list and try adapters. Without it no adapter is ever tried.
@@ -78,7 +80,8 @@ pub fn survey() -> Result<Vec<Adapter>, String> {
     static FOUND: OnceLock<Result<Vec<Adapter>, String>> = OnceLock::new();
     FOUND
         .get_or_init(|| {
-            let output = run_child(&["doctor", "--list"], LIST_LIMIT)?;
+            let output =
+                run_child(&["doctor", "--list"], LIST_LIMIT, &mut || true).map_err(Option::unwrap_or_default)?;
             serde_json::from_str(&output).map_err(|error| format!("the list of adapters was unreadable: {error}"))
         })
         .clone()
@@ -110,10 +113,15 @@ pub fn list_here() -> Vec<Adapter> {
 }
 
 /// Chooses and opens a device: a GPU only after its test in a child process; a software adapter only by name.
+/// The test can take a while: `say` is told, and `false` from `goes_on` calls it off.
 ///
 /// # Errors
 /// If a device that was asked for (not `Auto`) cannot be had: what was found, and what to do.
-pub fn open(choice: &DeviceChoice, say: &mut dyn FnMut(String)) -> Result<(Device, DeviceReport), DeviceError> {
+pub fn open(
+    choice: &DeviceChoice,
+    say: &mut dyn FnMut(String),
+    goes_on: &mut dyn FnMut() -> bool,
+) -> Result<(Device, DeviceReport), DeviceError> {
     let found = if *choice == DeviceChoice::Cpu { Ok(Vec::new()) } else { survey() };
     let (adapters, trouble) = match found {
         Ok(adapters) => (adapters, None),
@@ -121,8 +129,9 @@ pub fn open(choice: &DeviceChoice, say: &mut dyn FnMut(String)) -> Result<(Devic
     };
     match choose(choice, &adapters, trouble.as_deref())? {
         Choice::Cpu(reason) => Ok((cpu(), cpu_report(reason))),
-        Choice::Adapter(adapter, reason) => match test_and_open(adapter, say) {
+        Choice::Adapter(adapter, reason) => match test_and_open(adapter, say, goes_on) {
             Ok(device) => Ok((device, report(adapter, reason))),
+            Err(DeviceError::Cancelled) => Err(DeviceError::Cancelled),
             Err(error) if *choice == DeviceChoice::Auto => {
                 Ok((cpu(), cpu_report(format!("{error}; so the CPU computes"))))
             }
@@ -178,13 +187,21 @@ fn choose<'a>(
     }
 }
 
-fn test_and_open(adapter: &Adapter, say: &mut dyn FnMut(String)) -> Result<Device, DeviceError> {
+fn test_and_open(
+    adapter: &Adapter,
+    say: &mut dyn FnMut(String),
+    goes_on: &mut dyn FnMut() -> bool,
+) -> Result<Device, DeviceError> {
     if let Some(device) = opened().get(&adapter.selector) {
         return Ok(device.clone());
     }
     say(format!("testing {} in a process of its own (its kernels are compiled the first time)…", adapter.name));
-    let unsound = |why| DeviceError::Unsound { adapter: adapter.name.clone(), why };
-    run_child(&["doctor", "--probe", &adapter.name], PROBE_LIMIT).map_err(unsound)?;
+    if let Err(why) = run_child(&["doctor", "--probe", &adapter.name], PROBE_LIMIT, goes_on) {
+        return Err(match why {
+            Some(why) => DeviceError::Unsound { adapter: adapter.name.clone(), why },
+            None => DeviceError::Cancelled,
+        });
+    }
     say(format!("preparing kernels on {}…", adapter.name));
     open_here(adapter)
 }
@@ -193,6 +210,11 @@ fn test_and_open(adapter: &Adapter, say: &mut dyn FnMut(String)) -> Result<Devic
 fn opened() -> std::sync::MutexGuard<'static, HashMap<Selector, Device>> {
     static OPENED: OnceLock<Mutex<HashMap<Selector, Device>>> = OnceLock::new();
     OPENED.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Has each device tested again before its next use, since one of them failed.
+pub fn forget_opened() {
+    opened().clear();
 }
 
 /// Opens an adapter in this process, without a test.
@@ -231,16 +253,16 @@ fn cpu_report(reason: String) -> DeviceReport {
 /// Runs this program with `arguments` and returns what it printed.
 ///
 /// # Errors
-/// If there is no program to run, or it crashed, failed or hung: in words for the user.
-fn run_child(arguments: &[&str], limit: Duration) -> Result<String, String> {
-    let Some(program) = PROGRAM.get() else { return Err("this program does not try graphics drivers".into()) };
+/// If there is no program to run, or it crashed, failed or hung: in words for the user. `None` when `goes_on` ended it.
+fn run_child(arguments: &[&str], limit: Duration, goes_on: &mut dyn FnMut() -> bool) -> Result<String, Option<String>> {
+    let Some(program) = PROGRAM.get() else { return Err(Some("this program does not try graphics drivers".into())) };
     let mut child = Command::new(program)
         .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
-        .map_err(|error| format!("{} could not be started: {error}", program.display()))?;
+        .map_err(|error| Some(format!("{} could not be started: {error}", program.display())))?;
     let stdout = child.stdout.take();
     let reader = std::thread::Builder::new().name("headlight-probe".into()).spawn(move || {
         let mut text = String::new();
@@ -251,22 +273,25 @@ fn run_child(arguments: &[&str], limit: Duration) -> Result<String, String> {
     let status = loop {
         match child.try_wait() {
             Ok(Some(status)) => break status,
-            Ok(None) if started.elapsed() < limit => std::thread::sleep(Duration::from_millis(20)),
             Ok(None) => {
-                let _ = child.kill();
-                let _ = child.wait();
-                return Err(format!("its driver gave no answer within {} seconds", limit.as_secs()));
+                let late = started.elapsed() > limit;
+                if late || !goes_on() {
+                    let _ = child.kill();
+                    let _ = child.wait();
+                    return Err(late.then(|| format!("its driver gave no answer within {} seconds", limit.as_secs())));
+                }
+                std::thread::sleep(Duration::from_millis(20));
             }
-            Err(error) => return Err(format!("its test could not be watched: {error}")),
+            Err(error) => return Err(Some(format!("its test could not be watched: {error}"))),
         }
     };
     let text = reader.ok().and_then(|thread| thread.join().ok()).unwrap_or_default();
     if status.success() {
         Ok(text)
     } else if status.code().is_some() {
-        Err(text.trim().lines().last().unwrap_or("its test failed without a word").to_owned())
+        Err(Some(text.trim().lines().last().unwrap_or("its test failed without a word").to_owned()))
     } else {
-        Err(format!("its driver crashed ({status})"))
+        Err(Some(format!("its driver crashed ({status})")))
     }
 }
 

@@ -23,8 +23,8 @@
 //! | [`runs`] | run folder, checkpoints, export | train, model, text, recipe, protocol |
 //! | [`device`] | adapters: list, try in a child process, open, explain | protocol |
 //! | [`lab`] | the worker thread, the file desk, and single questions | all of the above |
-//! | [`store`] | what is known of a run | protocol |
-//! | [`headless`] | the command line | lab, preset, recipe |
+//! | [`store`] | what is known of a run | protocol, recipe |
+//! | [`headless`] | the command line | lab, runs, preset, recipe |
 //! | [`ui`] | the window | store, lab's protocol, handle and desk, preset, recipe |
 //!
 //! # Invariants

@@ -15,6 +15,8 @@ fn main() -> ExitCode {
     }
     let Arguments { job, window } = Arguments::parse();
     let done = match job {
+        #[cfg(feature = "gui")]
+        Some(headless::Job::Screenshots { out }) => headlight::ui::screenshots(&out).map(|()| ExitCode::SUCCESS),
         Some(job) => headless::run(job),
         None => start_window(window),
     };
@@ -31,21 +33,23 @@ fn main() -> ExitCode {
 
 #[cfg(feature = "gui")]
 fn start_window(arguments: headless::WindowArguments) -> anyhow::Result<ExitCode> {
-    let options =
-        headlight::ui::WindowOptions { device: arguments.device.as_deref().map(Into::into), open: arguments.open };
+    let options = headlight::ui::WindowOptions {
+        device: arguments.device.as_deref().map(Into::into),
+        open: arguments.open.clone(),
+    };
     match headlight::ui::run_window(options) {
         Ok(()) => Ok(ExitCode::SUCCESS),
-        Err(headlight::ui::WindowError::Unavailable(why)) => without_window(&why),
+        Err(headlight::ui::WindowError::Unavailable(why)) => without_window(&why, arguments),
         Err(error) => Err(error.into()),
     }
 }
 
 #[cfg(not(feature = "gui"))]
-fn start_window(_: headless::WindowArguments) -> anyhow::Result<ExitCode> {
-    without_window("this build has none")
+fn start_window(arguments: headless::WindowArguments) -> anyhow::Result<ExitCode> {
+    without_window("this build has none", arguments)
 }
 
-fn without_window(why: &str) -> anyhow::Result<ExitCode> {
-    println!("no window can be opened ({why}); training the default preset here instead");
-    headless::train_default()
+fn without_window(why: &str, arguments: headless::WindowArguments) -> anyhow::Result<ExitCode> {
+    println!("no window can be opened ({why}); training in the terminal instead");
+    headless::instead_of_window(arguments)
 }

@@ -55,6 +55,12 @@ pub fn built_in() -> Vec<Preset> {
     BUILT_IN.iter().map(|text| Preset::parse(text).expect("embedded presets parse")).collect()
 }
 
+/// The default preset.
+#[must_use]
+pub fn first() -> Preset {
+    built_in().swap_remove(0)
+}
+
 /// The built-in preset of that name.
 #[must_use]
 pub fn find(name: &str) -> Option<Preset> {

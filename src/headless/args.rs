@@ -10,7 +10,7 @@ use crate::lab::protocol::ExportFormat;
 ///
 /// Without a command the window opens.
 #[derive(Debug, Parser)]
-#[command(name = "headlight", version)]
+#[command(name = "headlight", version, args_conflicts_with_subcommands = true)]
 pub struct Arguments {
     #[command(subcommand)]
     pub job: Option<Job>,

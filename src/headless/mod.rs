@@ -32,14 +32,14 @@ pub fn run(job: Job) -> Result<ExitCode> {
         Job::Export(arguments) => questions::export(&arguments),
         Job::Doctor(arguments) => questions::doctor(&arguments),
         #[cfg(feature = "gui")]
-        Job::Screenshots { out } => crate::ui::screenshots(&out).map(|()| ExitCode::SUCCESS),
+        Job::Screenshots { .. } => anyhow::bail!("the pictures are the window's to make"),
     }
 }
 
-/// Trains the default preset in the terminal: what the program does where there is no window.
+/// Does in the terminal what the program does where there is no window: opens the run or trains the default preset.
 ///
 /// # Errors
 /// As [`run`].
-pub fn train_default() -> Result<ExitCode> {
-    train::train_default()
+pub fn instead_of_window(arguments: WindowArguments) -> Result<ExitCode> {
+    train::instead_of_window(arguments)
 }

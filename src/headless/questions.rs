@@ -9,7 +9,6 @@ use serde_json::json;
 use super::args::{
     DoctorArguments, EvaluateArguments, ExportArguments, ModelArguments, PromptArguments, SampleArguments,
 };
-use crate::device;
 use crate::lab::ask::{self, Opened, Prompt};
 use crate::lab::protocol::{DeviceChoice, HeadId};
 use crate::recipe::{bytes_text, grouped};
@@ -47,10 +46,7 @@ pub(super) fn sample(arguments: &SampleArguments) -> Result<ExitCode> {
         bail!("{fault}");
     }
     let mut stdout = std::io::stdout().lock();
-    let note = opened.sample(recipe.sampling, &mut |text| {
-        // A closed pipe ends the program by the next line's error.
-        let _ = write!(stdout, "{text}").and_then(|()| stdout.flush());
-    });
+    let note = opened.sample(recipe.sampling, |text| write!(stdout, "{text}").and_then(|()| stdout.flush()))?;
     writeln!(stdout)?;
     tell_note(&note);
     Ok(ExitCode::SUCCESS)
@@ -71,8 +67,7 @@ pub(super) fn logits(arguments: &PromptArguments) -> Result<ExitCode> {
         say!("{}", json!({ "logits": logits }));
         return Ok(ExitCode::SUCCESS);
     }
-    let labels: Vec<String> =
-        (0..).map(crate::text::TokenId).map(|id| opened.file.tokenizer.label(id)).take(logits[0].len()).collect();
+    let labels = opened.labels();
     for (position, row) in logits.iter().enumerate() {
         let mut order: Vec<usize> = (0..row.len()).collect();
         order.sort_by(|&a, &b| row[b].total_cmp(&row[a]));
@@ -119,7 +114,7 @@ pub(super) fn export(arguments: &ExportArguments) -> Result<ExitCode> {
 
 pub(super) fn doctor(arguments: &DoctorArguments) -> Result<ExitCode> {
     if arguments.list {
-        say!("{}", serde_json::to_string(&device::list_here())?);
+        say!("{}", serde_json::to_string(&ask::list_adapters())?);
         return Ok(ExitCode::SUCCESS);
     }
     if let Some(name) = &arguments.probe {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Result, anyhow, bail};
 use serde_json::json;
 
-use super::args::{ResumeArguments, TrainArguments};
+use super::args::{ResumeArguments, TrainArguments, WindowArguments};
 use crate::lab::desk::open_preset;
 use crate::lab::handle::{Origin, Place, RunHandle, RunSpec};
 use crate::lab::protocol::{
@@ -23,9 +23,15 @@ const CLOSING_SAMPLE_TOKENS: usize = 200;
 
 pub(super) fn train(arguments: TrainArguments) -> Result<ExitCode> {
     let mut recipe = match (&arguments.preset, &arguments.recipe) {
-        (_, Some(path)) => open_preset(path).map_err(anyhow::Error::msg)?.recipe,
+        (_, Some(path)) => {
+            let recipe = open_preset(path).map_err(anyhow::Error::msg)?.recipe;
+            if let Some(fault) = recipe.validate(None).first() {
+                bail!("{}: {fault}", path.display());
+            }
+            recipe
+        }
         (Some(name), None) => preset::find(name).ok_or_else(|| unknown_preset(name))?.recipe,
-        (None, None) => default_preset().recipe,
+        (None, None) => preset::first().recipe,
     };
     if let Some(path) = arguments.text {
         recipe.data.text = TextSource::File(path);
@@ -44,14 +50,16 @@ pub(super) fn resume(arguments: ResumeArguments) -> Result<ExitCode> {
     follow(spec(origin, &arguments.device, arguments.stop_at), arguments.json)
 }
 
-pub(super) fn train_default() -> Result<ExitCode> {
-    let Preset { name, recipe, .. } = default_preset();
-    let origin = Origin::New { recipe: Box::new(recipe), place: Place::Named(name) };
-    follow(spec(origin, "auto", None), false)
-}
-
-fn default_preset() -> Preset {
-    preset::built_in().swap_remove(0)
+/// What the window would have done, done here: opens the run or trains the default preset.
+pub(super) fn instead_of_window(arguments: WindowArguments) -> Result<ExitCode> {
+    let origin = match arguments.open {
+        Some(folder) => Origin::Open { folder },
+        None => {
+            let Preset { name, recipe, .. } = preset::first();
+            Origin::New { recipe: Box::new(recipe), place: Place::Named(name) }
+        }
+    };
+    follow(spec(origin, arguments.device.as_deref().unwrap_or("auto"), None), false)
 }
 
 fn unknown_preset(name: &str) -> anyhow::Error {
@@ -69,58 +77,64 @@ fn spec(origin: Origin, device: &str, stop_at: Option<u64>) -> RunSpec {
     }
 }
 
-/// Runs to the end (or the stop), telling what happens. Ctrl-C saves a checkpoint and ends.
+/// Runs to the end (or the stop), telling what happens. Ctrl-C saves a checkpoint and ends; a second one ends at once.
 fn follow(spec: RunSpec, json: bool) -> Result<ExitCode> {
     let interrupted = Arc::new(AtomicBool::new(false));
     let seen = Arc::clone(&interrupted);
     // A second handler in one process is refused; the first one does.
-    let _ = ctrlc::set_handler(move || seen.store(true, Ordering::Relaxed));
+    let _ = ctrlc::set_handler(move || {
+        if seen.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+    });
     let handle = RunHandle::start(spec, Arc::new(|| ()));
-    let mut terminal = Terminal::new(json);
+    let ended = tell_all(&handle, &mut Terminal::new(json), &interrupted);
+    // Also when the output was closed: what was learned is saved first.
+    handle.stop_and_wait();
+    match ended? {
+        Some(trouble) => bail!("{trouble}"),
+        None => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// Tells the events up to the last one; returns what went wrong, in words.
+fn tell_all(handle: &RunHandle, terminal: &mut Terminal, interrupted: &AtomicBool) -> Result<Option<String>> {
     let mut trouble = None;
     let mut stopping = false;
     loop {
-        if interrupted.swap(false, Ordering::Relaxed) && !std::mem::replace(&mut stopping, true) {
+        if interrupted.load(Ordering::Relaxed) && !std::mem::replace(&mut stopping, true) {
             terminal.note("stopping after a checkpoint…")?;
             handle.send(Command::Stop);
         }
         let Some(event) = handle.next_within(Duration::from_millis(100)) else {
-            if handle.is_finished() {
+            // A worker that is gone has sent its last event before.
+            if handle.is_finished() && handle.has_no_more() {
                 bail!("the worker is gone");
             }
             continue;
         };
         terminal.tell(&event)?;
         match event {
-            Event::Finished(Outcome::Failed(why)) => bail!("{why}"),
-            Event::Finished(Outcome::Stopped) => break,
+            Event::Finished(Outcome::Failed(why)) => return Ok(Some(why)),
+            Event::Finished(Outcome::Stopped) => return Ok(trouble),
+            Event::Ready(ready) => trouble = ready.blocked,
             Event::Diverged { message, .. } => {
                 trouble = Some(message);
-                stopping = true;
                 handle.send(Command::Stop);
             }
             // Nobody else pauses a run of the command line: its stop is reached, or it cannot go on.
             Event::StateChanged(RunState::Paused) => {
-                stopping = true;
                 handle.send(Command::Stop);
             }
-            Event::Ready(ready) => trouble = ready.blocked,
-            Event::StateChanged(RunState::Completed) if json => {
-                handle.send(Command::Stop);
-            }
-            Event::StateChanged(RunState::Completed) => {
+            Event::StateChanged(RunState::Completed) if !terminal.json => {
                 let settings = terminal.closing_sample();
                 handle.send(Command::Sample(SampleRequest { id: 0, settings }));
             }
-            Event::Sampled(SampleEvent::Done { .. }) => {
+            Event::StateChanged(RunState::Completed) | Event::Sampled(SampleEvent::Done { .. }) => {
                 handle.send(Command::Stop);
             }
             _ => {}
         }
-    }
-    match trouble {
-        Some(message) => bail!("{message}"),
-        None => Ok(ExitCode::SUCCESS),
     }
 }
 
@@ -139,7 +153,7 @@ impl Terminal {
     }
 
     fn closing_sample(&self) -> SamplingRecipe {
-        let recipe = self.recipe.as_ref().map_or_else(|| default_preset().recipe, Recipe::clone);
+        let recipe = self.recipe.as_ref().map_or_else(|| preset::first().recipe, Recipe::clone);
         SamplingRecipe { tokens: CLOSING_SAMPLE_TOKENS, ..recipe.sampling }
     }
 
@@ -208,7 +222,7 @@ impl Terminal {
             }
             Event::Sampled(SampleEvent::Done { .. }) => say!(),
             Event::Saved { what, path } => self.note(&format!("saved {what}: {}", path.display()))?,
-            Event::Progress(_) | Event::StateChanged(_) | Event::Diverged { .. } => {}
+            Event::Progress(_) | Event::StateChanged(_) | Event::Diverged { .. } | Event::WentBack { .. } => {}
             Event::Finished(_) => {
                 if std::mem::take(&mut self.line_open) {
                     say!();
@@ -230,7 +244,7 @@ fn print_json(event: &Event) -> Result<()> {
         Event::Preparing(what) => line(json!({ "text": what }), "preparing"),
         Event::Ready(ready) => line(
             json!({
-                "folder": ready.folder,
+                "folder": ready.folder.display().to_string(),
                 "device": ready.device,
                 "parameters": ready.parameters,
                 "vocabulary": ready.vocabulary,
@@ -243,11 +257,12 @@ fn print_json(event: &Event) -> Result<()> {
         Event::StateChanged(state) => line(json!({ "state": format!("{state:?}").to_lowercase() }), "state"),
         Event::Progress(reports) => reports.iter().try_for_each(|report| line(serde_json::to_value(report)?, "step")),
         Event::Validated(report) => line(serde_json::to_value(report)?, "validation"),
-        Event::Saved { what, path } => line(json!({ "what": what, "path": path }), "saved"),
+        Event::Saved { what, path } => line(json!({ "what": what, "path": path.display().to_string() }), "saved"),
         Event::Warning(text) => line(json!({ "text": text }), "warning"),
         Event::Diverged { step, message } => line(json!({ "step": step, "text": message }), "diverged"),
         Event::Finished(Outcome::Stopped) => line(json!({ "outcome": "stopped" }), "finished"),
         Event::Finished(Outcome::Failed(why)) => line(json!({ "outcome": "failed", "text": why }), "finished"),
-        Event::Sampled(_) => Ok(()),
+        // The command line asks for neither.
+        Event::Sampled(_) | Event::WentBack { .. } => Ok(()),
     }
 }

@@ -11,7 +11,7 @@ use super::protocol::{AttentionSnapshot, DeviceChoice, DeviceReport, ExportForma
 use crate::device::{self, Adapter};
 use crate::model::Gpt;
 use crate::recipe::{SamplingRecipe, TextSource};
-use crate::runs::{Checkpoint, Kept, RunError, RunFile, RunFolder, copy_run, export_safetensors};
+use crate::runs::{Checkpoint, Kept, Owner, RunError, RunFile, RunFolder, copy_run, export_safetensors};
 use crate::text::{Dataset, TokenId};
 use crate::train::{Probe, Sampler, Trainer, evaluate_whole, record_attention};
 
@@ -49,10 +49,10 @@ impl Opened {
         let file = RunFolder::read(folder)?;
         let path = kept.path(folder);
         if !path.is_file() {
-            return Err(RunError::NoCheckpoint { path: folder.to_owned() }.into());
+            return Err(RunError::NoCheckpoint { path: folder.to_owned(), kept }.into());
         }
-        let (device, _) = device::open(choice, &mut |_| ())?;
-        let checkpoint = Checkpoint::load(&path, &file.recipe.model, file.tokenizer.vocabulary(), &device)?;
+        let (device, _) = device::open(choice, &mut |_| (), &mut || true)?;
+        let checkpoint = Checkpoint::load(&path, &Owner::new(&file.recipe.model, &file.tokenizer), &device)?;
         Ok(Self { model: checkpoint.model.valid(), file, step: checkpoint.state.step, device })
     }
 
@@ -62,34 +62,47 @@ impl Opened {
     /// If the text is unreadable, too short, or has characters that the model does not know.
     pub fn evaluate(&self, text: Option<&Path>) -> Result<Evaluation> {
         let tokenizer = &self.file.tokenizer;
-        let dataset = match (text, &self.file.recipe.data.text) {
+        let own = &self.file.recipe.data.text;
+        let dataset = match (text, own) {
             (Some(path), _) => Dataset::from_file(path, Some(tokenizer), &mut |_| true)?,
-            (None, TextSource::File(path)) => {
-                let dataset = Dataset::from_file(path, Some(tokenizer), &mut |_| true)?;
-                let same = dataset.digest == self.file.text_digest;
-                ensure!(same, "{}: is not the text that this run learned from; name it with --text", path.display());
-                dataset
-            }
+            (None, TextSource::File(path)) => Dataset::from_file(path, Some(tokenizer), &mut |_| true)?,
             (None, TextSource::BuiltIn) => Dataset::built_in(),
         };
+        let same = text.is_some() || dataset.digest == self.file.text_digest;
+        ensure!(same, "{own} is not the text that this run learned from: name it with --text");
         let tokens = dataset.validation.len().saturating_sub(1);
         ensure!(tokens > 0, "the validation part of the text is too short to evaluate");
         let loss = evaluate_whole(&self.model, &dataset.validation, self.file.recipe.model.context, &self.device);
+        ensure!(loss.is_finite(), "the loss is {loss}: the weights of this checkpoint are no numbers any more");
         let first = tokenizer.text(TokenId(dataset.validation[0].into())).len() as u64;
         let bytes = (dataset.validation_bytes - first) as f64;
         let bits_per_byte = loss * tokens as f64 / std::f64::consts::LN_2 / bytes;
         Ok(Evaluation { loss, perplexity: loss.exp(), bits_per_byte, tokens, step: self.step })
     }
 
-    /// Draws text, handing over each piece as it comes. Returns what was left out of the prompt, in words.
-    pub fn sample(&self, settings: SamplingRecipe, write: &mut dyn FnMut(&str)) -> String {
+    /// Draws text, handing over each piece as it comes, until `write` fails. Returns what was left out of the prompt, in
+    /// words.
+    ///
+    /// # Errors
+    /// As `write` says.
+    pub fn sample<E>(
+        &self,
+        settings: SamplingRecipe,
+        mut write: impl FnMut(&str) -> Result<(), E>,
+    ) -> Result<String, E> {
         let tokenizer = &self.file.tokenizer;
         let mut sampler = Sampler::new(settings, tokenizer);
-        write(&sampler.prompt);
+        write(&sampler.prompt)?;
         while let Some(token) = sampler.next(&self.model, self.file.recipe.model.context, tokenizer, &self.device) {
-            write(&token.text);
+            write(&token.text)?;
         }
-        sampler.note
+        Ok(sampler.note)
+    }
+
+    /// What each token of the vocabulary looks like, by number.
+    #[must_use]
+    pub fn labels(&self) -> Vec<String> {
+        (0..).map(TokenId).take(self.file.tokenizer.vocabulary()).map(|id| self.file.tokenizer.label(id)).collect()
     }
 
     /// Logits after each token of the prompt, `[position][vocabulary]`, and what was left out of it.
@@ -175,11 +188,17 @@ pub fn diagnose(choice: &DeviceChoice, say: &mut dyn FnMut(String)) -> Diagnosis
         Ok(adapters) => (adapters, None),
         Err(why) => (Vec::new(), Some(why)),
     };
-    let (chosen, error) = match device::open(choice, say) {
+    let (chosen, error) = match device::open(choice, say, &mut || true) {
         Ok((_, report)) => (Some(report), None),
         Err(error) => (None, Some(error.to_string())),
     };
     Diagnosis { adapters, trouble, asked: choice.to_string(), chosen, error }
+}
+
+/// The adapters as this process sees them: what the child process of a listing does.
+#[must_use]
+pub fn list_adapters() -> Vec<Adapter> {
+    device::list_here()
 }
 
 /// Trains a tiny model for three steps on an adapter, in this process, and holds its losses to the CPU's: what the
@@ -192,7 +211,7 @@ pub fn probe_adapter(name: &str) -> Result<()> {
     let Some(adapter) = adapters.iter().find(|adapter| adapter.name == name) else {
         bail!("there is no adapter '{name}'");
     };
-    let mut recipe = crate::preset::built_in().swap_remove(0).recipe;
+    let mut recipe = crate::preset::first().recipe;
     recipe.model = crate::recipe::ModelRecipe { layers: 1, heads: 2, width: 16, context: 16, ..recipe.model };
     recipe.training.batch = 4;
     let dataset = std::sync::Arc::new(Dataset::from_text("the test text", &crate::text::dialogues(4000))?);

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use super::channel::Outbox;
 use super::protocol::{AttentionSlot, AttentionSnapshot, Command, DeviceChoice, Event, Outcome, Step};
 use super::worker;
 use crate::recipe::Recipe;
@@ -68,15 +69,18 @@ impl RunHandle {
 
     fn start_with<F>(wake: Wake, body: F) -> Self
     where
-        F: FnOnce(&worker::Outbox, &Receiver<Command>) -> Outcome + Send + 'static,
+        F: FnOnce(&Outbox, &Receiver<Command>) -> Outcome + Send + 'static,
     {
         let (command_sender, command_receiver) = bounded(256);
         let (event_sender, event_receiver) = bounded(256);
         let attention = AttentionSlot::default();
-        let outbox = worker::Outbox::new(event_sender, attention.clone(), wake);
+        let outbox = Outbox::new(event_sender, attention.clone(), wake);
         let thread = std::thread::Builder::new().name("headlight-worker".into()).spawn(move || {
-            let outcome = catch_unwind(AssertUnwindSafe(|| body(&outbox, &command_receiver)))
-                .unwrap_or_else(|panic| Outcome::Failed(broke_off(&*panic)));
+            let outcome = catch_unwind(AssertUnwindSafe(|| body(&outbox, &command_receiver))).unwrap_or_else(|panic| {
+                // A device that failed is tried anew before it is used again.
+                crate::device::forget_opened();
+                Outcome::Failed(broke_off(&*panic))
+            });
             outbox.finish(outcome);
         });
         let thread = thread.expect("the system starts a thread");
@@ -107,13 +111,21 @@ impl RunHandle {
     }
 
     /// Ends the worker after a checkpoint and waits for it: for the end of the program.
-    pub fn stop_and_wait(mut self) {
-        let _ = self.commands.send(Command::Stop);
+    pub fn stop_and_wait(self) {
+        let Self { commands, events, thread, .. } = self;
+        // A closed channel means stop, also when it is full.
+        drop(commands);
         // The worker may be waiting for room in the event channel.
-        while self.events.recv().is_ok() {}
-        if let Some(thread) = self.thread.take() {
+        while events.recv().is_ok() {}
+        if let Some(thread) = thread {
             let _ = thread.join();
         }
+    }
+
+    /// Whether nothing is left to take.
+    #[must_use]
+    pub fn has_no_more(&self) -> bool {
+        self.events.is_empty()
     }
 
     /// Whether the worker's thread has ended.
@@ -141,7 +153,7 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
 mod tests {
     use super::*;
 
-    fn events_of(body: impl FnOnce(&worker::Outbox, &Receiver<Command>) -> Outcome + Send + 'static) -> Vec<Event> {
+    fn events_of(body: impl FnOnce(&Outbox, &Receiver<Command>) -> Outcome + Send + 'static) -> Vec<Event> {
         let handle = RunHandle::start_with(Arc::new(|| ()), body);
         std::iter::from_fn(|| handle.next_within(Duration::from_secs(10))).collect()
     }

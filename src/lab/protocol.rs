@@ -29,8 +29,6 @@ pub enum Command {
     /// Save a checkpoint, then end the worker.
     Stop,
     SetProbe(String),
-    /// At most so many attention snapshots a second; 0 records none.
-    SetAttentionRate(f64),
     /// Replaces the schedule's peak from the next step on; the shape of the schedule stays.
     SetLearningRate(f64),
     Sample(SampleRequest),
@@ -76,11 +74,16 @@ pub enum Event {
         what: String,
         path: PathBuf,
     },
-    /// The loss of the step after `step` was not a number. That step was not made and the run is paused;
-    /// [`Command::Rollback`] goes back to the last checkpoint.
+    /// After `step` the loss is no number any more. The run is paused and saves nothing until
+    /// [`Command::Rollback`] takes it back to the last checkpoint.
     Diverged {
         step: Step,
         message: String,
+    },
+    /// The model is that of an earlier step again, after [`Command::Rollback`].
+    WentBack {
+        step: Step,
+        elapsed_secs: f64,
     },
     /// Something the user should know; training goes on or pauses, as `StateChanged` says.
     Warning(String),

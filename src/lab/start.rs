@@ -7,12 +7,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use burn::tensor::Device;
 
+use super::channel::{Inbox, Outbox};
 use super::handle::{Origin, Place, RunSpec};
 use super::protocol::{DeviceChoice, DeviceReport, Event, RunState};
-use super::worker::{Inbox, Outbox};
-use crate::device;
+
+use crate::device::{self, DeviceError};
 use crate::recipe::{Recipe, TextSource};
-use crate::runs::{Checkpoint, Curves, Kept, RunFile, RunFolder, TrainingState, default_root, new_folder, read_curves};
+use crate::runs::{
+    Checkpoint, Curves, Kept, Owner, RunFile, RunFolder, TrainingState, default_root, new_folder, read_curves,
+};
 use crate::text::{CharTokenizer, Dataset, Progress, TextError};
 use crate::train::Trainer;
 
@@ -36,13 +39,21 @@ pub(super) fn open(spec: &RunSpec, outbox: &Outbox, inbox: &mut Inbox<'_>) -> Re
         Origin::Open { folder } => reopen(folder, spec, outbox, inbox),
     };
     match opened {
-        Err(error) if matches!(error.downcast_ref(), Some(TextError::Cancelled { .. })) => Ok(None),
+        Err(error) if called_off(&error) => Ok(None),
         opened => opened.map(|opened| inbox.goes_on().then_some(opened)),
     }
 }
 
+fn called_off(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(TextError::Cancelled { .. }))
+        || matches!(error.downcast_ref(), Some(DeviceError::Cancelled))
+}
+
 fn create(recipe: &Recipe, place: &Place, spec: &RunSpec, outbox: &Outbox, inbox: &mut Inbox<'_>) -> Result<Opened> {
     refuse_faults(recipe, None)?;
+    if let Place::At(path) = place {
+        RunFolder::refuse_occupied(path)?;
+    }
     let mut recipe = recipe.clone();
     if let TextSource::File(path) = &mut recipe.data.text {
         // The run may be opened from another folder.
@@ -51,7 +62,7 @@ fn create(recipe: &Recipe, place: &Place, spec: &RunSpec, outbox: &Outbox, inbox
     let dataset = read_text(&recipe.data.text, None, outbox, inbox)?;
     refuse_faults(&recipe, Some(dataset.tokenizer.vocabulary()))?;
     dataset.require(recipe.model.context, Path::new(&recipe.data.text.to_string()))?;
-    let (device, report) = open_device(&spec.device, outbox)?;
+    let (device, report) = open_device(&spec.device, outbox, inbox)?;
     let path = match place {
         Place::At(path) => path.clone(),
         Place::Named(name) => new_folder(&default_root(), name),
@@ -71,12 +82,12 @@ fn reopen(path: &Path, spec: &RunSpec, outbox: &Outbox, inbox: &mut Inbox<'_>) -
         Ok(_) => {
             (without_text(tokenizer), Some(format!("{} is not the text that this run learned from", recipe.data.text)))
         }
-        Err(error) if matches!(error.downcast_ref(), Some(TextError::Cancelled { .. })) => return Err(error),
+        Err(error) if called_off(&error) => return Err(error),
         Err(error) => (without_text(tokenizer), Some(format!("{error:#}"))),
     };
     let blocked =
         blocked.map(|why| format!("training cannot go on in this run: {why}. Looking and sampling still work"));
-    let (device, report) = open_device(&spec.device, outbox)?;
+    let (device, report) = open_device(&spec.device, outbox, inbox)?;
     let checkpoint = load_last_good(&folder, &device, outbox)?;
     let history = read_curves(path)?;
     if history.unreadable > 0 {
@@ -88,13 +99,13 @@ fn reopen(path: &Path, spec: &RunSpec, outbox: &Outbox, inbox: &mut Inbox<'_>) -
 }
 
 /// The last checkpoint; where it is damaged the best one, with a word; where there is none yet, nothing.
-fn load_last_good(folder: &RunFolder, device: &Device, outbox: &Outbox) -> Result<Option<Checkpoint>> {
-    let (model, vocabulary) = (&folder.file.recipe.model, folder.file.tokenizer.vocabulary());
+pub(super) fn load_last_good(folder: &RunFolder, device: &Device, outbox: &Outbox) -> Result<Option<Checkpoint>> {
+    let owner = Owner::new(&folder.file.recipe.model, &folder.file.tokenizer);
     let (last, best) = (folder.checkpoint(Kept::Last), folder.checkpoint(Kept::Best));
     if !last.is_file() && !best.is_file() {
         return Ok(None);
     }
-    let load = |path: &Path| Checkpoint::load(path, model, vocabulary, device);
+    let load = |path: &Path| Checkpoint::load(path, &owner, device);
     let damaged = match load(&last) {
         Ok(checkpoint) => return Ok(Some(checkpoint)),
         Err(error) => error,
@@ -127,11 +138,11 @@ pub(super) fn trainer_at(
     }
 }
 
-fn open_device(choice: &DeviceChoice, outbox: &Outbox) -> Result<(Device, DeviceReport)> {
+fn open_device(choice: &DeviceChoice, outbox: &Outbox, inbox: &mut Inbox<'_>) -> Result<(Device, DeviceReport)> {
     let mut say = |what| {
         outbox.send(Event::Preparing(what));
     };
-    Ok(device::open(choice, &mut say)?)
+    Ok(device::open(choice, &mut say, &mut || inbox.goes_on())?)
 }
 
 fn refuse_faults(recipe: &Recipe, vocabulary: Option<usize>) -> Result<()> {

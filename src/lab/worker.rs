@@ -1,98 +1,30 @@
 //! The worker: the loop of the one thread that owns every tensor of a run.
 
-use std::collections::VecDeque;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use burn::tensor::Device;
-use crossbeam_channel::{Receiver, Sender, TryRecvError};
+use crossbeam_channel::Receiver;
 
-use super::handle::{RunSpec, Wake};
+use super::channel::{Inbox, Outbox};
+use super::handle::RunSpec;
 use super::protocol::{
-    AttentionSlot, AttentionSnapshot, Command, Event, ExportFormat, Outcome, ReadyReport, RunState, SampleEvent,
-    SampleRequest, Step, StepReport, ValidationReport,
+    Command, Event, ExportFormat, Outcome, ReadyReport, RunState, SampleEvent, SampleRequest, Step, StepReport,
+    ValidationReport,
 };
 use super::start::{self, Opened};
 use crate::recipe::bytes_text;
-use crate::runs::{Checkpoint, Kept, RunError, RunFolder, TrainingState, copy_run, export_safetensors};
-use crate::train::{NotFinite, Probe, Sampler, Trainer, record_attention};
+use crate::runs::{Checkpoint, Kept, Owner, RunError, RunFolder, TrainingState, copy_run, export_safetensors};
+use crate::train::{Probe, Sampler, Trainer, record_attention};
 
 /// Events wait at most so long before they are sent: about 30 times a second.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(33);
 /// The part of the time that recording attention may take from training, as one in so many.
 const ATTENTION_SHARE: u32 = 25;
 
-/// The worker's way out: events in order, attention as a latest value, a wake for who waits.
-pub struct Outbox {
-    events: Sender<Event>,
-    attention: AttentionSlot,
-    wake: Wake,
-}
-
-impl Outbox {
-    pub(super) fn new(events: Sender<Event>, attention: AttentionSlot, wake: Wake) -> Self {
-        Self { events, attention, wake }
-    }
-
-    /// Sends in order, waiting for room; `false` when nobody listens any more, which ends the run.
-    pub fn send(&self, event: Event) -> bool {
-        let sent = self.send_quietly(event);
-        (self.wake)();
-        sent
-    }
-
-    /// As [`send`](Self::send), and leaves it to the next one to wake who waits.
-    fn send_quietly(&self, event: Event) -> bool {
-        self.events.send(event).is_ok()
-    }
-
-    fn put_attention(&self, snapshot: AttentionSnapshot) {
-        self.attention.put(snapshot);
-        (self.wake)();
-    }
-
-    pub(super) fn finish(&self, outcome: Outcome) {
-        self.send(Event::Finished(outcome));
-    }
-}
-
-/// Commands as they come, with those that came while the run was being opened.
-pub(super) struct Inbox<'a> {
-    channel: &'a Receiver<Command>,
-    early: VecDeque<Command>,
-}
-
-impl<'a> Inbox<'a> {
-    /// Keeps commands for later; `false` once the run is to end.
-    pub(super) fn goes_on(&mut self) -> bool {
-        loop {
-            match self.channel.try_recv() {
-                Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return false,
-                Ok(command) => self.early.push_back(command),
-                Err(TryRecvError::Empty) => return true,
-            }
-        }
-    }
-
-    /// The next command; waits for it if `wait`, else `None` when there is none. A closed channel means stop.
-    fn next(&mut self, wait: bool) -> Option<Command> {
-        if let Some(command) = self.early.pop_front() {
-            return Some(command);
-        }
-        if wait {
-            return Some(self.channel.recv().unwrap_or(Command::Stop));
-        }
-        match self.channel.try_recv() {
-            Ok(command) => Some(command),
-            Err(TryRecvError::Empty) => None,
-            Err(TryRecvError::Disconnected) => Some(Command::Stop),
-        }
-    }
-}
-
 /// Opens the run and works until it is stopped.
 pub(super) fn run(spec: RunSpec, outbox: &Outbox, commands: &Receiver<Command>) -> Outcome {
-    let mut inbox = Inbox { channel: commands, early: VecDeque::new() };
+    let mut inbox = Inbox::new(commands);
     match start::open(&spec, outbox, &mut inbox) {
         Ok(Some(opened)) => Worker::new(spec, opened, outbox).work(&mut inbox),
         Ok(None) => Outcome::Stopped,
@@ -121,8 +53,11 @@ struct Worker<'a> {
     elapsed_secs: f64,
     step_secs: f64,
     evaluated: Option<u64>,
-    /// The step of the checkpoint in the folder.
+    /// The step of the checkpoint in the folder, and whether there is more to save than it holds.
     saved: Step,
+    unsaved: bool,
+    /// The weights or what follows from them are no numbers any more: nothing of it is saved.
+    diverged: bool,
     best: Option<f32>,
     log_failed: bool,
 }
@@ -153,6 +88,8 @@ impl<'a> Worker<'a> {
             step_secs: 0.0,
             evaluated,
             saved: state.map_or(Step(0), |state| state.step),
+            unsaved: false,
+            diverged: false,
             best: state.and_then(|state| state.best_validation_loss),
             log_failed: false,
         };
@@ -187,13 +124,13 @@ impl<'a> Worker<'a> {
                 if matches!(command, Command::Stop) {
                     return self.stop();
                 }
-                self.obey(command);
+                self.obey(command, inbox);
                 if !busy {
                     break;
                 }
             }
             if self.state == RunState::Training {
-                self.train();
+                self.train(inbox);
             }
             self.sample();
             self.show_attention();
@@ -203,7 +140,7 @@ impl<'a> Worker<'a> {
         }
     }
 
-    fn obey(&mut self, command: Command) {
+    fn obey(&mut self, command: Command, inbox: &mut Inbox<'_>) {
         match command {
             Command::Stop => {}
             Command::Pause => {
@@ -215,7 +152,7 @@ impl<'a> Worker<'a> {
             Command::Step => {
                 self.resume();
                 if self.state == RunState::Training {
-                    self.train();
+                    self.train(inbox);
                     if self.state == RunState::Training {
                         self.enter(RunState::Paused);
                     }
@@ -226,8 +163,10 @@ impl<'a> Worker<'a> {
                 self.attention_stale = true;
                 self.attention_due = Instant::now();
             }
-            Command::SetAttentionRate(rate) => self.spec.attention_per_sec = rate,
-            Command::SetLearningRate(rate) if rate > 0.0 && rate <= 1.0 => self.trainer.set_learning_rate(rate),
+            Command::SetLearningRate(rate) if rate > 0.0 && rate <= 1.0 => {
+                self.trainer.set_learning_rate(rate);
+                self.unsaved = self.trainer.step_count() > Step(0);
+            }
             Command::SetLearningRate(rate) => self.warn(format!("learning rate {rate} is not above 0 and at most 1")),
             Command::Sample(SampleRequest { id, settings }) => {
                 let sampler = Sampler::new(settings, &self.trainer.dataset().tokenizer);
@@ -255,6 +194,9 @@ impl<'a> Worker<'a> {
     fn resume(&mut self) {
         match (&self.blocked, self.state) {
             (Some(why), _) => self.warn(why.clone()),
+            (None, RunState::Paused) if self.diverged => {
+                self.warn("the next step would fail again: go back to the last checkpoint first".into());
+            }
             (None, RunState::Paused) => {
                 // Past a stop the run goes on to its end.
                 if self.spec.stop_at.is_some_and(|stop| stop <= self.trainer.step_count()) {
@@ -280,19 +222,23 @@ impl<'a> Worker<'a> {
     }
 
     /// One step with what belongs to it: log, evaluation, checkpoint, and the end of the run.
-    fn train(&mut self) {
-        let started = Instant::now();
+    fn train(&mut self, inbox: &mut Inbox<'_>) {
         if std::mem::take(&mut self.resumed) {
             let step = self.trainer.step_count();
             let written = self.folder.log_resumed(step);
             self.log_result(written);
         }
         if self.trainer.step_count().0 == 0 {
-            self.evaluate();
+            // On a GPU the first kernels are compiled here.
+            self.outbox.send(Event::Preparing("first look at the validation text…".into()));
+            if !self.evaluate(inbox) {
+                return;
+            }
         }
+        let started = Instant::now();
         let result = match self.trainer.step() {
             Ok(result) => result,
-            Err(not_finite) => return self.diverged(not_finite),
+            Err(not_finite) => return self.diverged(&format!("{not_finite}, so that step was not made")),
         };
         let step = self.trainer.step_count();
         let secs = started.elapsed().as_secs_f64();
@@ -311,13 +257,14 @@ impl<'a> Worker<'a> {
         self.log_result(written);
         self.pending.push(report);
         self.attention_stale = true;
+        self.unsaved = true;
         let training = &self.trainer.recipe().training;
         let done = step.0 >= training.steps;
         if done || step.0.is_multiple_of(training.evaluation_interval) {
-            let started = Instant::now();
-            self.evaluate();
+            if !self.evaluate(inbox) {
+                return;
+            }
             self.save_checkpoint();
-            self.elapsed_secs += started.elapsed().as_secs_f64();
         }
         if done {
             self.enter(RunState::Completed);
@@ -327,12 +274,22 @@ impl<'a> Worker<'a> {
         }
     }
 
-    fn evaluate(&mut self) {
+    /// A look at the validation text; `false` when what it finds is no number, or the run is to end.
+    fn evaluate(&mut self, inbox: &mut Inbox<'_>) -> bool {
         let step = self.trainer.step_count();
         if self.evaluated == Some(step.0) {
-            return;
+            return true;
         }
-        let (train_loss, validation_loss) = self.trainer.evaluate();
+        let started = Instant::now();
+        let Some((train_loss, validation_loss)) = self.trainer.evaluate(&mut || inbox.goes_on()) else { return false };
+        self.elapsed_secs += started.elapsed().as_secs_f64();
+        if !(train_loss.is_finite() && validation_loss.is_finite()) {
+            self.diverged(&format!(
+                "the loss is {train_loss} and on the validation text {validation_loss} after step {}",
+                step.0
+            ));
+            return false;
+        }
         let best = self.best.is_none_or(|best| validation_loss < best);
         let report = ValidationReport { step, train_loss, validation_loss, best };
         self.evaluated = Some(step.0);
@@ -341,43 +298,46 @@ impl<'a> Worker<'a> {
         self.flush();
         self.outbox.send(Event::Validated(report));
         if best {
-            self.best = Some(validation_loss);
-            // The untrained model is not worth keeping.
-            if step.0 > 0 {
-                let path = self.folder.checkpoint(Kept::Best);
-                self.save_to(&path);
+            let older = self.best.replace(validation_loss);
+            // The untrained model is not worth keeping. What could not be kept is not the best to beat.
+            let path = self.folder.checkpoint(Kept::Best);
+            if step.0 > 0 && !self.save_to(&path) {
+                self.best = older;
             }
         }
+        true
     }
 
-    fn diverged(&mut self, error: NotFinite) {
+    fn diverged(&mut self, what: &str) {
+        self.diverged = true;
         self.enter(RunState::Paused);
-        let message = format!(
-            "{error}. That step was not made and the run is paused: go back to the last checkpoint, and try a lower learning rate"
-        );
+        let message =
+            format!("{what}. The run is paused: go back to the last checkpoint, and try a lower learning rate");
         self.outbox.send(Event::Diverged { step: self.trainer.step_count(), message });
     }
 
     /// Goes back to the last checkpoint, or to the first weights where there is none.
     fn rollback(&mut self) {
-        let path = self.folder.checkpoint(Kept::Last);
-        let (recipe, dataset) = (self.folder.file.recipe.clone(), self.trainer.shared_dataset());
-        let load = || Checkpoint::load(&path, &recipe.model, dataset.tokenizer.vocabulary(), &self.device);
-        let checkpoint = match path.is_file().then(load).transpose() {
+        let checkpoint = match start::load_last_good(&self.folder, &self.device, self.outbox) {
             Ok(checkpoint) => checkpoint,
             Err(error) => return self.warn(error.to_string()),
         };
+        let (recipe, dataset) = (self.folder.file.recipe.clone(), self.trainer.shared_dataset());
         let learning_rate = self.trainer.recipe().training.learning_rate;
-        self.best = checkpoint.as_ref().and_then(|checkpoint| checkpoint.state.best_validation_loss);
+        let state = checkpoint.as_ref().map(|checkpoint| checkpoint.state);
+        self.best = state.and_then(|state| state.best_validation_loss);
+        self.elapsed_secs = state.map_or(0.0, |state| state.elapsed_secs);
         self.trainer = start::trainer_at(recipe, dataset, &self.device, checkpoint);
         // The user may have lowered it meanwhile, which is what will help.
         self.trainer.set_learning_rate(learning_rate);
-        self.saved = self.trainer.step_count();
-        self.evaluated = (self.saved > Step(0)).then_some(self.saved.0);
+        let step = self.trainer.step_count();
+        (self.saved, self.unsaved, self.diverged) = (step, false, false);
+        self.evaluated = (step > Step(0)).then_some(step.0);
         self.resumed = true;
         self.attention_stale = true;
-        self.enter(RunState::Paused);
-        self.warn(format!("back at step {}; paused", self.saved.0));
+        self.outbox.send(Event::WentBack { step, elapsed_secs: self.elapsed_secs });
+        let state = self.resting_state();
+        self.enter(state);
     }
 
     fn sample(&mut self) {
@@ -430,19 +390,24 @@ impl<'a> Worker<'a> {
 
     /// Saves what resume needs; a fault is told and training goes on.
     fn save_checkpoint(&mut self) -> bool {
+        if self.diverged {
+            self.warn("nothing was saved: the model's numbers are lost. Go back to the last checkpoint".into());
+            return false;
+        }
         let path = self.folder.checkpoint(Kept::Last);
         let flushed = self.folder.flush();
         self.log_result(flushed);
         let saved = self.save_to(&path);
         if saved {
-            self.saved = self.trainer.step_count();
+            (self.saved, self.unsaved) = (self.trainer.step_count(), false);
         }
         saved
     }
 
     fn save_to(&self, path: &Path) -> bool {
-        let saved =
-            Checkpoint::save(path, &self.trainer.validation_model(), self.trainer.optimizer(), self.state_now());
+        let (model, tokenizer) = (self.trainer.validation_model(), &self.trainer.dataset().tokenizer);
+        let owner = Owner::new(&self.trainer.recipe().model, tokenizer);
+        let saved = Checkpoint::save(path, &model, self.trainer.optimizer(), self.state_now(), &owner);
         if let Err(error) = &saved {
             self.warn(format!("the checkpoint could not be saved, the older one is kept: {error}"));
         }
@@ -456,10 +421,8 @@ impl<'a> Worker<'a> {
                 let recipe = &self.trainer.recipe().model;
                 export_safetensors(path, &model, recipe, &self.trainer.dataset().tokenizer)
             }
-            ExportFormat::Checkpoint => {
-                self.save_checkpoint();
-                copy_run(self.folder.path(), path)
-            }
+            ExportFormat::Checkpoint if !self.save_checkpoint() => return,
+            ExportFormat::Checkpoint => copy_run(self.folder.path(), path),
         };
         match exported {
             Ok(bytes) => {
@@ -471,8 +434,7 @@ impl<'a> Worker<'a> {
 
     fn stop(mut self) -> Outcome {
         self.flush();
-        let unsaved = self.trainer.step_count() > self.saved && !self.save_checkpoint();
-        if unsaved {
+        if self.unsaved && !self.diverged && !self.save_checkpoint() {
             let (step, saved) = (self.trainer.step_count().0, self.saved.0);
             return Outcome::Failed(format!(
                 "the run stopped at step {step}, but its last checkpoint is of step {saved}"
@@ -487,7 +449,7 @@ impl<'a> Worker<'a> {
         let flushed = self.folder.flush();
         self.log_result(flushed);
         if self.sampler.is_some() {
-            (self.outbox.wake)();
+            self.outbox.wake();
         }
         self.pending.is_empty() || self.outbox.send(Event::Progress(std::mem::take(&mut self.pending)))
     }

@@ -4,6 +4,7 @@
 //! tells an altered file from a good one.
 
 use std::collections::HashMap;
+use std::fs;
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor, TensorData};
@@ -11,11 +12,12 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::weights::{Weight, load_weights, weights_of};
+use super::weights::{Weight, load_weights, shapes_of, weights_of};
 use super::{RunError, read_bounded, write_atomic};
 use crate::lab::protocol::Step;
 use crate::model::{Gpt, values_of};
 use crate::recipe::ModelRecipe;
+use crate::text::CharTokenizer;
 use crate::train::{AdamW, Moments};
 
 /// The largest checkpoint that is read, in bytes: three times the largest model.
@@ -43,12 +45,57 @@ pub struct Checkpoint {
     pub state: TrainingState,
 }
 
+/// Whose checkpoint it is: the model's shape and the tokenizer. A checkpoint only opens under the same.
+#[derive(Debug, Clone, Copy)]
+pub struct Owner<'a> {
+    recipe: &'a ModelRecipe,
+    tokenizer: &'a CharTokenizer,
+}
+
+impl<'a> Owner<'a> {
+    #[must_use]
+    pub const fn new(recipe: &'a ModelRecipe, tokenizer: &'a CharTokenizer) -> Self {
+        Self { recipe, tokenizer }
+    }
+
+    /// Dropout is left out: it is no part of the model's shape.
+    fn digest(self) -> String {
+        let ModelRecipe { layers, heads, width, context, dropout: _, biases, tied_head } = self.recipe;
+        let mut hasher = Sha256::new();
+        hasher.update(format!("{layers} {heads} {width} {context} {biases} {tied_head} "));
+        hasher.update(self.tokenizer.characters().iter().collect::<String>());
+        hex(hasher)
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 struct Header {
     format: u32,
     state: TrainingState,
     updates: u64,
+    /// [`Owner::digest`].
+    owner: String,
+    /// Over all of the above and all tensors.
     sha256: String,
+}
+
+impl Header {
+    /// SHA-256 over the header and the tensors in the order of their names, which is not their order in a file.
+    fn digest(&self, tensors: &[Encoded]) -> String {
+        let mut order: Vec<_> = tensors.iter().collect();
+        order.sort_by(|a, b| a.name.cmp(&b.name));
+        let mut hasher = Sha256::new();
+        hasher.update(format!("{} {:?} {} {}", self.format, self.state, self.updates, self.owner));
+        for Encoded { name, shape, bytes } in order {
+            hasher.update(format!("{name} {shape:?}"));
+            hasher.update(bytes);
+        }
+        hex(hasher)
+    }
+}
+
+fn hex(hasher: Sha256) -> String {
+    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The parts of a checkpoint's tensor names: `model.`, `first_moment.`, `second_moment.` before the weight's own name.
@@ -59,7 +106,16 @@ impl Checkpoint {
     ///
     /// # Errors
     /// If the file cannot be written; the old one is untouched then.
-    pub fn save(path: &Path, model: &Gpt, optimizer: &AdamW, state: TrainingState) -> Result<(), RunError> {
+    pub fn save(
+        path: &Path,
+        model: &Gpt,
+        optimizer: &AdamW,
+        state: TrainingState,
+        owner: &Owner<'_>,
+    ) -> Result<(), RunError> {
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).map_err(RunError::io(folder))?;
+        }
         let weights = weights_of(model);
         let mut tensors: Vec<Weight> = Vec::with_capacity(3 * weights.len());
         for (weight, moments) in weights.iter().zip(optimizer.moments()) {
@@ -72,16 +128,18 @@ impl Checkpoint {
             weights.into_iter().map(|weight| Weight { name: format!("{}{}", PARTS[0], weight.name), ..weight }),
         );
         let tensors: Vec<_> = tensors.into_iter().map(Encoded::new).collect();
-        let header = Header { format: FORMAT, state, updates: optimizer.updates(), sha256: digest(&tensors) };
-        let header = serde_json::to_string(&header).map_err(|error| RunError::damaged(path, error))?;
+        let (owner, sha256) = (owner.digest(), String::new());
+        let mut header = Header { format: FORMAT, state, updates: optimizer.updates(), owner, sha256 };
+        header.sha256 = header.digest(&tensors);
+        let header = ron::to_string(&header).map_err(|error| RunError::damaged(path, error))?;
         write_atomic(path, &serialize(path, &tensors, HashMap::from([(STATE_KEY.to_owned(), header)]))?)
     }
 
-    /// Reads a checkpoint for a model of this shape; the model lies on the autodiff form of `device`.
+    /// Reads a checkpoint of this owner's; the model lies on the autodiff form of `device`.
     ///
     /// # Errors
     /// Names the file and what is wrong with it: truncated, altered, of another shape or vocabulary.
-    pub fn load(path: &Path, recipe: &ModelRecipe, vocabulary: usize, device: &Device) -> Result<Self, RunError> {
+    pub fn load(path: &Path, owner: &Owner<'_>, device: &Device) -> Result<Self, RunError> {
         let bytes = read_bounded(path, BYTES_MAX)?;
         let damaged = |fault: String| RunError::damaged(path, fault);
         let broken = |error| damaged(format!("not a whole safetensors file ({error}); it may be cut short"));
@@ -90,8 +148,8 @@ impl Checkpoint {
         let header = metadata.metadata().as_ref().and_then(|pairs| pairs.get(STATE_KEY));
         let header =
             header.ok_or_else(|| damaged("not a checkpoint of Headlight (its metadata lacks the state)".into()))?;
-        let header: Header =
-            serde_json::from_str(header).map_err(|error| damaged(format!("unreadable state: {error}")))?;
+        // RON reads back the very number that was written, which JSON's reader does not promise.
+        let header: Header = ron::from_str(header).map_err(|error| damaged(format!("unreadable state: {error}")))?;
         if header.format != FORMAT {
             return Err(damaged(format!(
                 "checkpoint format {} is not known to this program (it reads {FORMAT})",
@@ -102,7 +160,7 @@ impl Checkpoint {
         for (name, view) in file.iter() {
             tensors.push(Encoded::read(name, &view).map_err(&damaged)?);
         }
-        if digest(&tensors) != header.sha256 {
+        if header.digest(&tensors) != header.sha256 {
             return Err(damaged("its contents were altered: the digest does not match".into()));
         }
         let mut parts = PARTS.map(|_| HashMap::new());
@@ -114,9 +172,12 @@ impl Checkpoint {
             parts[part].insert(weight.name.clone(), weight);
         }
         let [mut weights, mut first, mut second] = parts;
-        let model = Gpt::new(recipe, vocabulary, 0, &device.clone().autodiff());
-        let names: Vec<_> = weights_of(&model).into_iter().map(|weight| (weight.name, weight.values.len())).collect();
+        let model = Gpt::new(owner.recipe, owner.tokenizer.vocabulary(), 0, &device.clone().autodiff());
+        let shapes = shapes_of(&model);
         let model = load_weights(model, &mut weights).map_err(&damaged)?;
+        if header.owner != owner.digest() {
+            return Err(damaged("it is of another model or another vocabulary than the run's".into()));
+        }
         let moment = |part: &mut HashMap<String, Weight>, name: &str, size: usize| match part.remove(name) {
             Some(found) if found.values.len() == size => {
                 Ok(Tensor::from_data(TensorData::new(found.values, [size]), device))
@@ -125,7 +186,8 @@ impl Checkpoint {
         };
         let mut moments = Vec::new();
         if header.updates > 0 {
-            for (name, size) in names {
+            for (name, shape) in shapes {
+                let size = shape.iter().product();
                 let (first, second) = (moment(&mut first, &name, size)?, moment(&mut second, &name, size)?);
                 moments.push(Moments { first, second });
             }
@@ -173,16 +235,4 @@ pub(super) fn serialize(
         views.push((name, TensorView::new(Dtype::F32, shape.clone(), bytes).map_err(fault)?));
     }
     safetensors::serialize(views, Some(metadata)).map_err(fault)
-}
-
-/// SHA-256 over names and bytes in the order of the names, which is not the order in a file.
-fn digest(tensors: &[Encoded]) -> String {
-    let mut order: Vec<_> = tensors.iter().collect();
-    order.sort_by(|a, b| a.name.cmp(&b.name));
-    let mut hasher = Sha256::new();
-    for tensor in order {
-        hasher.update(tensor.name.as_bytes());
-        hasher.update(&tensor.bytes);
-    }
-    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -8,24 +8,25 @@ use serde_json::json;
 
 use super::checkpoint::{Encoded, serialize};
 use super::weights::weights_of;
-use super::{RunError, write_atomic};
+use super::{RunError, RunFolder, write_atomic};
 use crate::model::Gpt;
 use crate::recipe::ModelRecipe;
 use crate::text::CharTokenizer;
 
 /// Writes `model.safetensors`, `config.json` and `tokenizer.json` (characters in the order of their numbers) into
-/// `folder`, which is made if it is not there. `model` is the validation form. Returns the bytes written.
+/// `folder`, which is made if it is not there and must be empty. `model` is the validation form. Returns the bytes written.
 ///
 /// A tied head is not written twice: `lm_head.weight` is `transformer.wte.weight`, as `config.json` says.
 ///
 /// # Errors
-/// If the folder or a file cannot be written.
+/// If something is there already, or cannot be written.
 pub fn export_safetensors(
     folder: &Path,
     model: &Gpt,
     recipe: &ModelRecipe,
     tokenizer: &CharTokenizer,
 ) -> Result<u64, RunError> {
+    RunFolder::refuse_occupied(folder)?;
     fs::create_dir_all(folder).map_err(RunError::io(folder))?;
     let config = json!({
         "model_type": "nanogpt",
@@ -45,9 +46,9 @@ pub fn export_safetensors(
     let weights = serialize(&path, &tensors, HashMap::from([("format".to_owned(), "pt".to_owned())]))?;
     let mut total = 0;
     for (name, bytes) in [
-        ("config.json", format!("{config:#}\n").into_bytes()),
-        ("tokenizer.json", format!("{vocabulary:#}\n").into_bytes()),
         ("model.safetensors", weights),
+        ("tokenizer.json", format!("{vocabulary:#}\n").into_bytes()),
+        ("config.json", format!("{config:#}\n").into_bytes()),
     ] {
         write_atomic(&folder.join(name), &bytes)?;
         total += bytes.len() as u64;

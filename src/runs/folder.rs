@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{RunError, read_bounded, write_atomic};
+use super::{PART, RunError, read_bounded, write_atomic};
 use crate::lab::protocol::{Step, StepReport, ValidationReport};
 use crate::recipe::Recipe;
 use crate::text::CharTokenizer;
@@ -146,14 +146,24 @@ impl RunFolder {
     /// # Errors
     /// If something is there already, or it cannot be made.
     pub fn create(path: &Path, file: RunFile) -> Result<Self, RunError> {
-        refuse_occupied(path)?;
-        let checkpoints = path.join("checkpoint");
-        fs::create_dir_all(&checkpoints).map_err(RunError::io(&checkpoints))?;
+        Self::refuse_occupied(path)?;
+        let recipe = path.join("recipe.ron");
         let text = ron::ser::to_string_pretty(&file, ron::ser::PrettyConfig::default());
-        let text = text.map_err(|error| RunError::damaged(&path.join("recipe.ron"), error))?;
-        let log = Self::open_log(path)?;
-        write_atomic(&path.join("recipe.ron"), text.as_bytes())?;
-        Ok(Self { path: path.to_owned(), file, log })
+        let text = text.map_err(|error| RunError::damaged(&recipe, error))?;
+        fs::create_dir_all(path).map_err(RunError::io(path))?;
+        // The recipe comes first: with it alone the folder is a run already, that has not begun.
+        write_atomic(&recipe, text.as_bytes())?;
+        Ok(Self { path: path.to_owned(), file, log: Self::open_log(path)? })
+    }
+
+    /// Whether a new run may be kept here.
+    ///
+    /// # Errors
+    /// If something is there already.
+    pub fn refuse_occupied(path: &Path) -> Result<(), RunError> {
+        let own = |entry: &fs::DirEntry| entry.file_name().to_string_lossy().ends_with(PART);
+        let occupied = fs::read_dir(path).is_ok_and(|entries| entries.flatten().any(|entry| !own(&entry)));
+        if occupied || path.is_file() { Err(RunError::Occupied { path: path.to_owned() }) } else { Ok(()) }
     }
 
     /// Opens the folder of an older run.
@@ -162,7 +172,16 @@ impl RunFolder {
     /// If it is no run, is damaged, or is open elsewhere.
     pub fn open(path: &Path) -> Result<Self, RunError> {
         let file = RunFile::read(path)?;
-        Ok(Self { path: path.to_owned(), file, log: Self::open_log(path)? })
+        let log = Self::open_log(path)?;
+        // The lock is ours: what an earlier program was killed in the middle of writing is nobody's.
+        for folder in [path.to_owned(), path.join("checkpoint")] {
+            for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+                if entry.file_name().to_string_lossy().ends_with(PART) {
+                    let _ = fs::remove_file(entry.path());
+                }
+            }
+        }
+        Ok(Self { path: path.to_owned(), file, log })
     }
 
     /// Reads what a run was made from without locking it: for looking at it while it trains.
@@ -272,9 +291,9 @@ impl Kept {
 pub fn copy_run(from: &Path, to: &Path) -> Result<u64, RunError> {
     RunFile::read(from)?;
     if !Kept::Last.path(from).is_file() {
-        return Err(RunError::NoCheckpoint { path: from.to_owned() });
+        return Err(RunError::NoCheckpoint { path: from.to_owned(), kept: Kept::Last });
     }
-    refuse_occupied(to)?;
+    RunFolder::refuse_occupied(to)?;
     let checkpoints = to.join("checkpoint");
     fs::create_dir_all(&checkpoints).map_err(RunError::io(&checkpoints))?;
     let mut total = 0;
@@ -288,11 +307,6 @@ pub fn copy_run(from: &Path, to: &Path) -> Result<u64, RunError> {
         }
     }
     Ok(total)
-}
-
-fn refuse_occupied(path: &Path) -> Result<(), RunError> {
-    let occupied = fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some());
-    if occupied || path.is_file() { Err(RunError::Occupied { path: path.to_owned() }) } else { Ok(()) }
 }
 
 /// Where the window keeps runs: `$HEADLIGHT_HOME/runs`, else in the user's data folder.

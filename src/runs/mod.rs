@@ -15,7 +15,7 @@ mod export;
 mod folder;
 mod weights;
 
-pub use checkpoint::{Checkpoint, TrainingState};
+pub use checkpoint::{Checkpoint, Owner, TrainingState};
 pub use export::export_safetensors;
 pub use folder::{Curves, Kept, RunFile, RunFolder, copy_run, default_root, new_folder, read_curves};
 
@@ -32,14 +32,14 @@ pub enum RunError {
     Missing { path: PathBuf },
     #[error("{} is not a run folder: it holds no recipe.ron", path.display())]
     NotARun { path: PathBuf },
-    #[error("{} is there already and not empty: resume that run, or name another folder", path.display())]
+    #[error("{} is there already and not empty: name another folder (a run in it can be resumed)", path.display())]
     Occupied { path: PathBuf },
     #[error("{} is open in another Headlight: close it there first", path.display())]
     Locked { path: PathBuf },
     #[error("{}: {fault}", path.display())]
     Damaged { path: PathBuf, fault: String },
-    #[error("{} holds no checkpoint yet: the run ended before its first evaluation", path.display())]
-    NoCheckpoint { path: PathBuf },
+    #[error("{} has no {kept:?} checkpoint yet (there is one after the first evaluation)", path.display())]
+    NoCheckpoint { path: PathBuf, kept: Kept },
 }
 
 impl RunError {
@@ -52,13 +52,16 @@ impl RunError {
     }
 }
 
+/// The ending of a file that is not whole yet.
+const PART: &str = ".part";
+
 /// Writes a whole file so that a reader sees the old one or the new one, also after `kill -9` or a full disk.
 ///
 /// # Errors
 /// If the folder cannot be written to; then the old file is untouched.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), RunError> {
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let beside = path.with_file_name(format!(".{name}.{}.part", std::process::id()));
+    let beside = path.with_file_name(format!(".{name}.{}{PART}", std::process::id()));
     let write = || {
         let mut file = File::create(&beside)?;
         file.write_all(bytes)?;

@@ -18,7 +18,7 @@ pub(super) struct Weight {
     pub values: Vec<f32>,
 }
 
-/// Every weight of the model, in the model's order.
+/// Every weight of the model, in the model's order. Waits for the device and copies.
 pub(super) fn weights_of(model: &Gpt) -> Vec<Weight> {
     #[derive(Default)]
     struct Collect(Vec<String>, Vec<Weight>);
@@ -31,13 +31,31 @@ pub(super) fn weights_of(model: &Gpt) -> Vec<Weight> {
         }
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
             let (name, turned) = pytorch_name(&self.0);
-            let mut shape = param.val().dims().to_vec();
-            let mut values = values_of(param.val());
-            if turned {
-                values = transposed(&values, shape[0], shape[1]);
-                shape.reverse();
-            }
-            self.1.push(Weight { name, shape, values });
+            let shape = param.val().dims();
+            let values = values_of(param.val());
+            let values = if turned { transposed(&values, shape[0], shape[1]) } else { values };
+            self.1.push(Weight { name, shape: pytorch_shape(&shape, turned), values });
+        }
+    }
+    let mut collect = Collect::default();
+    model.visit(&mut collect);
+    collect.1
+}
+
+/// Name and shape of every weight, in the model's order; copies no values.
+pub(super) fn shapes_of(model: &Gpt) -> Vec<(String, Vec<usize>)> {
+    #[derive(Default)]
+    struct Collect(Vec<String>, Vec<(String, Vec<usize>)>);
+    impl ModuleVisitor for Collect {
+        fn enter_module(&mut self, name: &str, _: &str) {
+            self.0.push(name.to_owned());
+        }
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.0.pop();
+        }
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let (name, turned) = pytorch_name(&self.0);
+            self.1.push((name, pytorch_shape(&param.val().dims(), turned)));
         }
     }
     let mut collect = Collect::default();
@@ -50,16 +68,20 @@ pub(super) fn weights_of(model: &Gpt) -> Vec<Weight> {
 /// # Errors
 /// Names what is missing, left over or of another shape.
 pub(super) fn load_weights(model: Gpt, weights: &mut HashMap<String, Weight>) -> Result<Gpt, String> {
+    let wanted = shapes_of(&model);
     let mut faults = Vec::new();
-    for wanted in weights_of(&model) {
-        match weights.get(&wanted.name) {
-            None => faults.push(format!("'{}' is missing", wanted.name)),
-            Some(found) if found.shape != wanted.shape => {
-                faults.push(format!("'{}' is {:?}, the recipe makes it {:?}", wanted.name, found.shape, wanted.shape));
+    for (name, shape) in &wanted {
+        match weights.get(name) {
+            None => faults.push(format!("'{name}' is missing")),
+            Some(found) if found.shape != *shape => {
+                faults.push(format!("'{name}' is {:?}, the recipe makes it {shape:?}", found.shape));
             }
             Some(_) => {}
         }
     }
+    let mut left_over: Vec<_> = weights.keys().filter(|name| !wanted.iter().any(|(known, _)| known == *name)).collect();
+    left_over.sort();
+    faults.extend(left_over.iter().map(|name| format!("'{name}' is left over")));
     if !faults.is_empty() {
         let more = faults.len().saturating_sub(5);
         faults.truncate(5);
@@ -113,6 +135,10 @@ fn pytorch_name(path: &[String]) -> (String, bool) {
     let linear = ["query_key_value", "projection", "up", "down", "head"];
     let turned = path.last().is_some_and(|last| last == "weight") && linear.contains(&path[path.len() - 2].as_str());
     (name.join("."), turned)
+}
+
+fn pytorch_shape(shape: &[usize], turned: bool) -> Vec<usize> {
+    if turned { shape.iter().rev().copied().collect() } else { shape.to_vec() }
 }
 
 fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {

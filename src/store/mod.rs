@@ -9,7 +9,7 @@ use std::sync::Arc;
 pub use series::{Bucket, Series};
 
 use crate::lab::protocol::{
-    AttentionSnapshot, Event, Outcome, ReadyReport, RunState, SampleEvent, SampledToken, Step, StepReport,
+    AttentionSnapshot, DeviceClass, Event, Outcome, ReadyReport, RunState, SampleEvent, SampledToken, Step, StepReport,
     ValidationReport,
 };
 use crate::recipe::grouped;
@@ -21,10 +21,11 @@ const LOG_LINES_MAX: usize = 500;
 #[derive(Debug, Clone)]
 pub struct RunStore {
     pub state: Option<RunState>,
-    /// Something slow before the first step, in words.
+    /// Something slow before the first measurement, in words: kernels are compiled by the work that needs them.
     pub preparing: Option<String>,
     /// How the run began. Its history is not here but in the series.
     pub ready: Option<ReadyReport>,
+    /// The step that the model is at. The curves of an opened run may go on past it, until the next step.
     pub latest: Option<StepReport>,
     pub loss: Series,
     pub learning_rate: Series,
@@ -128,19 +129,30 @@ impl RunStore {
         match event {
             Event::Preparing(text) => {
                 self.outcome = None;
-                self.write(Level::Info, false, text.clone());
+                let words = |text: &str| text.replace(|character: char| character.is_ascii_digit(), "");
+                // A figure that counts up is not news.
+                if self.preparing.as_deref().map(words) != Some(words(&text)) {
+                    self.write(Level::Info, false, text.clone());
+                }
                 self.preparing = Some(text);
             }
             Event::Ready(report) => self.start(*report),
             Event::StateChanged(state) => self.change(state),
-            Event::Progress(reports) => reports.into_iter().for_each(|report| self.progress(report)),
-            Event::Validated(report) => self.validated(report),
+            Event::Progress(reports) => {
+                self.preparing = None;
+                reports.into_iter().for_each(|report| self.progress(report));
+            }
+            Event::Validated(report) => {
+                self.preparing = None;
+                self.validated(report);
+            }
             Event::Sampled(event) => self.sampled(event),
             Event::Saved { what, path } => self.write(Level::Info, true, format!("saved {what}: {}", path.display())),
             Event::Diverged { message, .. } => {
                 self.write(Level::Error, true, message.clone());
                 self.diverged = Some(message);
             }
+            Event::WentBack { step, elapsed_secs } => self.go_back(step, elapsed_secs),
             Event::Warning(text) => self.write(Level::Warning, true, text),
             Event::Finished(outcome) => {
                 match &outcome {
@@ -177,6 +189,12 @@ impl RunStore {
         self.sample = SampleState { id, running: true, ..SampleState::default() };
     }
 
+    /// A copy of the curves.
+    #[must_use]
+    pub fn curves(&self) -> Curves {
+        Curves([&self.loss, &self.learning_rate, &self.gradient_norm, &self.validation_loss].map(Series::clone))
+    }
+
     /// The log's lines after the one with this number, oldest first.
     pub fn log_after(&self, serial: u64) -> impl Iterator<Item = &LogLine> {
         let known = self.log.partition_point(|line| line.serial <= serial);
@@ -195,14 +213,17 @@ impl RunStore {
         let (log, serial, version) = (std::mem::take(&mut self.log), self.serial, self.attention_version);
         let state = self.state;
         *self = Self { log, serial, state, attention_version: version + 1, ..Self::with_clock(self.clock) };
-        for step in std::mem::take(&mut report.history) {
-            self.progress(step);
-        }
+        let history = std::mem::take(&mut report.history);
+        let latest = history.iter().rfind(|step| step.step <= report.step).copied();
+        history.into_iter().for_each(|step| self.progress(step));
+        self.latest = latest.map(|latest| StepReport { elapsed_secs: report.elapsed_secs, ..latest });
         for validation in std::mem::take(&mut report.validations) {
             self.validated(validation);
         }
         let (weights, device) = (grouped(report.parameters), &report.device);
         self.write(Level::Info, false, format!("{weights} weights on {}: {}", device.name, device.reason));
+        self.preparing =
+            (device.kind != DeviceClass::Cpu).then(|| format!("preparing kernels on {}…", report.device.name));
         self.ready = Some(report);
     }
 
@@ -214,15 +235,30 @@ impl RunStore {
             RunState::Training => self.diverged = None,
             RunState::Paused => {}
         }
-        if state != RunState::Preparing {
-            self.preparing = None;
+    }
+
+    /// The model is that of an earlier step again: what was measured later belongs to a past that no longer is.
+    fn go_back(&mut self, step: Step, elapsed_secs: f64) {
+        for series in [&mut self.loss, &mut self.learning_rate, &mut self.gradient_norm] {
+            series.truncate_from(step.0 + 1);
         }
+        self.forget_validations_from(Step(step.0 + 1));
+        self.latest = self.latest.zip(self.loss.last()).map(|(latest, (step, loss))| StepReport {
+            step: Step(step),
+            loss,
+            learning_rate: self.learning_rate.at(step).map_or(latest.learning_rate, f64::from),
+            gradient_norm: self.gradient_norm.at(step).unwrap_or(latest.gradient_norm),
+            elapsed_secs,
+            tokens_per_sec: latest.tokens_per_sec,
+        });
+        self.diverged = None;
+        self.write(Level::Info, true, format!("back at step {}", grouped(step.0)));
     }
 
     fn progress(&mut self, report: StepReport) {
         let step = report.step.0;
-        if self.latest.is_some_and(|latest| report.step <= latest.step) {
-            // The run went back: what was measured later belongs to a past that no longer is.
+        if self.validations.last().is_some_and(|last| report.step < last.step) {
+            // The run goes on from before its curve's end.
             self.forget_validations_from(report.step);
         }
         self.loss.push(step, report.loss);
@@ -265,22 +301,21 @@ fn lowest(reports: impl Iterator<Item = ValidationReport>) -> Option<ValidationR
     finite.min_by(|one, other| one.validation_loss.total_cmp(&other.validation_loss))
 }
 
+/// The curves by themselves, to be written elsewhere than where they grow.
+#[derive(Debug, Clone)]
+pub struct Curves([Series; 4]);
+
 /// All curves as comma-separated values, a line for each step. An empty field was not measured at that step or was not
 /// a number.
 #[must_use]
-pub fn curves_csv(store: &RunStore) -> String {
+pub fn curves_csv(curves: &Curves) -> String {
     let mut text = String::from("step,loss,learning_rate,gradient_norm,validation_loss\n");
-    let mut columns = [
-        store.loss.iter().collect::<VecDeque<_>>(),
-        store.learning_rate.iter().collect(),
-        store.gradient_norm.iter().collect(),
-        store.validation_loss.iter().collect(),
-    ];
-    while let Some(step) = columns.iter().filter_map(|column| column.front()).map(|point| point.0).min() {
+    let mut columns = curves.0.each_ref().map(|series| series.iter().peekable());
+    while let Some(step) = columns.iter_mut().filter_map(|column| column.peek()).map(|point| point.0).min() {
         let _ = write!(text, "{step}");
         for column in &mut columns {
             text.push(',');
-            if let Some((_, value)) = column.pop_front_if(|point| point.0 == step) {
+            if let Some((_, value)) = column.next_if(|point| point.0 == step) {
                 let _ = write!(text, "{value}");
             }
         }

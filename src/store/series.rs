@@ -13,8 +13,6 @@ pub struct Series {
     values: Vec<f32>,
     /// `levels[k][i]` sums up the points `[i · 8^(k+1), (i + 1) · 8^(k+1))`; only whole nodes are stored.
     levels: Vec<Vec<Summary>>,
-    /// Steps whose value was not a number.
-    gaps: Vec<u64>,
 }
 
 /// Points that lie next to each other, drawn as one.
@@ -57,13 +55,12 @@ impl Summary {
 
 impl Series {
     /// Adds a point. A step that was passed already (a run that goes on from an older checkpoint) first takes that
-    /// step and all later ones away. A value that is not finite leaves a gap.
+    /// step and all later ones away. A value that is not finite is left out.
     pub fn push(&mut self, step: u64, value: f32) {
         if self.last_step().is_some_and(|last| step <= last) {
             self.truncate_from(step);
         }
         if !value.is_finite() {
-            self.gaps.push(step);
             return;
         }
         self.steps.push(step);
@@ -97,10 +94,8 @@ impl Series {
             length /= BRANCHES;
             level.truncate(length);
         }
-        self.gaps.truncate(self.gaps.partition_point(|&gap| gap < step));
     }
 
-    /// Number of points, gaps not counted.
     #[must_use]
     pub fn len(&self) -> usize {
         self.values.len()
@@ -111,21 +106,14 @@ impl Series {
         self.values.is_empty()
     }
 
-    /// The steps whose value was not a number.
-    #[must_use]
-    pub fn gaps(&self) -> &[u64] {
-        &self.gaps
-    }
-
     #[must_use]
     pub fn first_step(&self) -> Option<u64> {
         self.steps.first().copied()
     }
 
-    /// The last step seen, a gap or not.
     #[must_use]
     pub fn last_step(&self) -> Option<u64> {
-        self.steps.last().copied().max(self.gaps.last().copied())
+        self.steps.last().copied()
     }
 
     #[must_use]
@@ -310,11 +298,9 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_is_not_a_number_is_counted_and_not_drawn() {
+    fn a_value_that_is_not_a_number_is_left_out() {
         let series = series([(1, 3.0), (2, f32::NAN), (3, 2.0), (4, f32::INFINITY)]);
-        assert_eq!(series.gaps(), [2, 4]);
         assert_eq!(series.len(), 2);
-        assert_eq!(series.last_step(), Some(4));
         let all = series.envelope(0.0..=10.0, 1)[0];
         assert_eq!((all.min, all.max, all.count), (2.0, 3.0, 2));
     }
@@ -323,7 +309,6 @@ mod tests {
     fn a_step_seen_before_replaces_what_followed_it() {
         let series = series([(1, 3.0), (2, 2.9), (3, f32::NAN), (2, 2.5)]);
         assert_eq!(series.iter().collect::<Vec<_>>(), [(1, 3.0), (2, 2.5)]);
-        assert!(series.gaps().is_empty());
     }
 
     #[test]

@@ -71,12 +71,13 @@ fn a_new_run_clears_what_belonged_to_the_older_one() {
     let (version, lines) = (store.attention_version, store.log.len());
 
     let mut report = ready("runs/two");
+    report.step = Step(2);
     report.history = vec![step_report(1, 2.0), step_report(2, 1.9)];
     report.validations = vec![validation(2, 1.8)];
     store.apply(Event::Ready(Box::new(report)));
     assert_eq!(store.loss.iter().collect::<Vec<_>>(), [(1, 2.0), (2, 1.9)]);
     assert_eq!(store.best, Some(validation(2, 1.8)));
-    assert_eq!(store.latest, Some(step_report(2, 1.9)));
+    assert_eq!(store.latest, Some(StepReport { elapsed_secs: 0.0, ..step_report(2, 1.9) }));
     assert!(store.ready.as_ref().is_some_and(|ready| ready.history.is_empty() && ready.validations.is_empty()));
     assert!(store.attention.is_none() && store.attention_version > version);
     assert_eq!(store.sample, SampleState::default());
@@ -91,12 +92,70 @@ fn going_back_to_a_checkpoint_forgets_the_future() {
     for step in [100, 200, 300] {
         store.apply(Event::Validated(validation(step, 400.0 - step as f32)));
     }
+    store.apply(Event::Diverged { step: Step(300), message: "the loss is NaN".into() });
+    store.apply(Event::WentBack { step: Step(200), elapsed_secs: 3.5 });
+    for series in [&store.loss, &store.learning_rate, &store.gradient_norm, &store.validation_loss] {
+        assert_eq!(series.last_step(), Some(200));
+    }
+    assert_eq!(store.validations.iter().map(|report| report.step.0).collect::<Vec<_>>(), [100, 200]);
+    assert_eq!(store.best, Some(validation(200, 200.0)));
+    let latest = store.latest.expect("a step");
+    assert_eq!((latest.step, latest.loss, latest.elapsed_secs), (Step(200), 200.0, 3.5));
+    assert_eq!(store.diverged, None);
+    let line = store.log.back().expect("a line");
+    assert_eq!((line.level, line.text.as_str()), (Level::Info, "back at step 200"));
+
+    store.apply(Event::WentBack { step: Step(0), elapsed_secs: 0.0 });
+    assert!(store.loss.is_empty() && store.validations.is_empty());
+    assert_eq!((store.latest, store.best), (None, None));
+}
+
+#[test]
+fn a_run_opened_before_the_end_of_its_curve_keeps_the_curve_until_the_next_step() {
+    let mut store = RunStore::with_clock(|| "14:03:07".into());
+    let mut report = ready("runs/killed");
+    (report.step, report.elapsed_secs) = (Step(200), 3.5);
+    report.history = (1..=300).map(|step| step_report(step, 400.0 - step as f32)).collect();
+    report.validations = [100, 200, 300].map(|step| validation(step, 400.0 - step as f32)).into();
+    store.apply(Event::Ready(Box::new(report)));
+    assert_eq!(store.loss.last_step(), Some(300));
+    let latest = store.latest.expect("a step");
+    assert_eq!((latest.step, latest.elapsed_secs), (Step(200), 3.5));
+
     store.apply(Event::Progress(vec![step_report(201, 9.0)]));
     assert_eq!(store.loss.last(), Some((201, 9.0)));
     assert_eq!(store.loss.len(), 201);
     assert_eq!(store.validations.iter().map(|report| report.step.0).collect::<Vec<_>>(), [100, 200]);
     assert_eq!(store.best, Some(validation(200, 200.0)));
     assert_eq!(store.validation_loss.last(), Some((200, 200.0)));
+}
+
+#[test]
+fn a_gpu_prepares_until_the_first_measurement() {
+    let mut report = ready("runs/one");
+    report.device.kind = DeviceClass::Gpu;
+    for first in [Event::Progress(vec![step_report(1, 4.0)]), Event::Validated(validation(0, 4.0))] {
+        let mut store = RunStore::with_clock(|| "14:03:07".into());
+        store.apply(Event::Preparing("preparing kernels on two cores…".into()));
+        store.apply(Event::Ready(Box::new(report.clone())));
+        store.apply(Event::StateChanged(RunState::Training));
+        assert_eq!(store.preparing.as_deref(), Some("preparing kernels on two cores…"));
+        store.apply(first);
+        assert_eq!(store.preparing, None);
+    }
+}
+
+#[test]
+fn a_figure_that_counts_up_is_one_line_of_the_log() {
+    let mut store = RunStore::with_clock(|| "14:03:07".into());
+    for percent in 1..=100 {
+        store.apply(Event::Preparing(format!("reading big.txt: {percent} %")));
+    }
+    assert_eq!(store.preparing.as_deref(), Some("reading big.txt: 100 %"));
+    store.apply(Event::Preparing("testing llvmpipe…".into()));
+    assert_eq!(store.log.len(), 2);
+    store.apply(Event::Ready(Box::new(ready("runs/one"))));
+    assert_eq!(store.preparing, None, "the CPU has nothing to prepare");
 }
 
 #[test]
@@ -161,7 +220,7 @@ fn curves_are_written_with_every_step() {
                     0,,,,4.5\n\
                     1,4.25,0.001,0.5,\n\
                     2,,0.001,0.5,4\n";
-    assert_eq!(curves_csv(&store), expected);
+    assert_eq!(curves_csv(&store.curves()), expected);
 }
 
 proptest! {

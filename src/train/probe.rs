@@ -7,6 +7,9 @@ use crate::lab::protocol::{AttentionSnapshot, Step};
 use crate::model::{Gpt, Trace, values_of};
 use crate::text::{CharTokenizer, TokenId, unknown_note};
 
+/// The longest probe, in tokens: a snapshot holds its square for every head.
+const PROBE_TOKENS_MAX: usize = 512;
+
 /// The probe text as the model can take it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Probe {
@@ -31,9 +34,11 @@ impl Probe {
             ids.push(start_token(tokenizer));
             notes.push(format!("no character is left to show: {} stands in", tokenizer.label(ids[0])));
         }
-        if ids.len() > context {
-            notes.push(format!("only the first {context} of {} tokens fit the context", ids.len()));
-            ids.truncate(context);
+        let most = context.min(PROBE_TOKENS_MAX);
+        if ids.len() > most {
+            let why = if most == context { "fit the context" } else { "are shown" };
+            notes.push(format!("only the first {most} of {} tokens {why}", ids.len()));
+            ids.truncate(most);
         }
         Self { ids, note: notes.join("; ") }
     }

@@ -150,21 +150,24 @@ impl Trainer {
         Ok(StepResult { loss, gradient_norm, learning_rate })
     }
 
-    /// Mean losses over the recipe's number of random batches of the training and of the validation text.
-    #[must_use]
-    pub fn evaluate(&self) -> (f32, f32) {
+    /// Mean losses over the recipe's number of random batches of the training and of the validation text. Asked before
+    /// each batch, `goes_on` can call it off, and then there is no answer.
+    pub fn evaluate(&self, goes_on: &mut dyn FnMut() -> bool) -> Option<(f32, f32)> {
         let model = self.validation_model();
         let training = &self.recipe.training;
         let mut rng = self.stream(Stream::Evaluation);
         let mut mean = |tokens: &[u16]| {
-            let mut draw = || {
+            let mut total = 0.0;
+            for _ in 0..training.evaluation_batches {
+                if !goes_on() {
+                    return None;
+                }
                 let batch = random_batch(tokens, training.batch, self.recipe.model.context, &mut rng);
-                batch_loss(&model, &batch, &self.device)
-            };
-            let losses = (0..training.evaluation_batches).map(|_| draw()).collect();
-            values_of(Tensor::cat(losses, 0).mean())[0]
+                total += f64::from(values_of(batch_loss(&model, &batch, &self.device))[0]);
+            }
+            Some((total / training.evaluation_batches as f64) as f32)
         };
-        (mean(&self.dataset.train), mean(&self.dataset.validation))
+        Some((mean(&self.dataset.train)?, mean(&self.dataset.validation)?))
     }
 
     /// A generator of its own for this step and purpose: no state to save.

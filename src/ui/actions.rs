@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::layout::Pane;
 use crate::lab::protocol::{DeviceChoice, ExportFormat, HeadId};
 use crate::preset::Preset;
-use crate::recipe::{Recipe, SamplingRecipe};
+use crate::recipe::{Recipe, SamplingRecipe, TextSource};
 
 /// One wish of the user's.
 #[derive(Debug, Clone)]
@@ -29,12 +29,13 @@ pub enum Action {
     EditRecipe(Box<Recipe>),
     EditSampling(Box<SamplingRecipe>),
     UsePreset(Box<Preset>),
+    /// Reads a text, and takes it if it can be read.
+    UseText(TextSource),
     SetDevice(DeviceChoice),
 
     // Files: the window asks for a path, then the file desk works.
     Pick(PickPurpose),
     OpenPath(PickPurpose, PathBuf),
-    OverlayRun(PathBuf),
     RemoveOverlay(PathBuf),
 
     // The window itself.
@@ -47,15 +48,15 @@ pub enum Action {
     ZoomOut,
     ZoomReset,
     ResetLayout,
-    /// Shows a hidden pane or hides a shown one.
+    /// Brings a pane into sight, or hides it when it is.
     TogglePane(Pane),
     /// The path window asks what a typed path leads to.
     LookAt(PathBuf),
     ClosePicker,
     Quit,
-    /// The answers to the question before a quit that would end a run.
-    SaveAndQuit,
-    KeepOpen,
+    /// The answers to the question before something that ends a run.
+    EndRun,
+    KeepRun,
 }
 
 /// What a path is wanted for.

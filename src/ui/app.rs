@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use eframe::egui::{
-    self, Align2, CentralPanel, Color32, Context, Frame, Id, Key, LayerId, Margin, Modal, Order, Panel, TextStyle, Ui,
+    self, Align2, CentralPanel, Color32, Context, Frame, Id, LayerId, Margin, Order, Panel, TextStyle, Ui,
 };
 
 use super::actions::Action;
@@ -19,6 +19,7 @@ use super::loss_view::{LossView, Overlay};
 use super::menus::{self, MenuState, Phase, Situation};
 use super::notices::{self, Notices};
 use super::picture::Picture;
+use super::question::{self, Question};
 use super::recipe_panel::{self, RecipeState};
 use super::sample_view::SampleView;
 use super::settings::{Loaded, Settings};
@@ -26,7 +27,7 @@ use super::theme;
 use super::transport::{self, TransportState};
 use crate::lab::desk::{Adapter, Desk, Job};
 use crate::lab::handle::{RunHandle, Wake};
-use crate::lab::protocol::{Command, DeviceChoice, Event, RunState};
+use crate::lab::protocol::{AttentionSnapshot, Command, DeviceChoice, Event, HeadId, RunState};
 use crate::preset::{self, Preset};
 use crate::recipe::{Fault, Recipe};
 use crate::store::{Level, RunStore};
@@ -54,8 +55,13 @@ pub struct AppOptions {
 #[derive(Debug)]
 pub(super) struct ActiveRun {
     pub handle: RunHandle,
+    /// What it was made from, with what it took over since. Its probe and sampling are those on the screen.
+    pub recipe: Recipe,
     /// Opened from its folder: the draft becomes its recipe.
     pub opened: bool,
+    /// Changed, and not handed over yet.
+    pub rate_unsent: bool,
+    pub probe_unsent: bool,
     /// Asked to stop, and what comes after.
     pub ending: Option<AfterEnd>,
 }
@@ -74,7 +80,6 @@ pub(super) enum AfterEnd {
 pub(super) enum Closing {
     #[default]
     No,
-    Asking,
     /// The run is being saved; the window closes after it.
     Saving,
     Now,
@@ -90,6 +95,8 @@ pub struct App {
     pub(super) draft: Draft,
     pub(super) presets: Vec<Preset>,
     pub(super) adapters: Option<Vec<Adapter>>,
+    /// Asked for on the command line: not remembered.
+    pub(super) device: Option<DeviceChoice>,
     pub(super) settings: Settings,
     pub(super) settings_path: Option<PathBuf>,
     settings_written: Settings,
@@ -104,10 +111,12 @@ pub struct App {
     /// Pictures of the window, on their way to the desk.
     pub(super) pictures: (Sender<Picture>, Receiver<Picture>),
     pub(super) dropped: Vec<PathBuf>,
+    /// A run that is to be opened if there is one.
+    pub(super) opening: Option<PathBuf>,
+    pub(super) question: Option<Question>,
     pub(super) shortcuts_shown: bool,
     pub(super) about_shown: bool,
     pub(super) closing: Closing,
-    pub(super) rolled_back: bool,
     pub(super) samples: u64,
     pub(super) runs_root: Option<PathBuf>,
     pub(super) runs_started: u64,
@@ -122,16 +131,13 @@ impl App {
         ctx.set_zoom_factor(settings.zoom);
         // Zooming is one of the window's own commands.
         ctx.options_mut(|options| options.zoom_with_keyboard = false);
-        if let Some(device) = options.device {
-            settings.device = device;
-        }
         let wake: Wake = {
             let ctx = ctx.clone();
             Arc::new(move || ctx.request_repaint())
         };
         let desk = Desk::start(Arc::clone(&wake));
         let presets = preset::built_in();
-        let draft = Draft::remembered(settings.draft.take(), &settings.preset, &presets);
+        let draft = Draft::remembered(settings.draft.take(), &settings.preset, &settings.title);
         let layout = std::mem::take(&mut settings.layout).checked();
         let mut app = Self {
             ctx: ctx.clone(),
@@ -142,6 +148,7 @@ impl App {
             draft,
             presets,
             adapters: None,
+            device: options.device,
             settings,
             settings_path: path,
             settings_written: Settings::default(),
@@ -155,10 +162,11 @@ impl App {
             picker: None,
             pictures: bounded(4),
             dropped: Vec::new(),
+            opening: None,
+            question: None,
             shortcuts_shown: false,
             about_shown: false,
             closing: Closing::No,
-            rolled_back: false,
             samples: 0,
             runs_root: options.runs_root,
             runs_started: 0,
@@ -214,9 +222,20 @@ impl App {
         Situation {
             phase: self.phase(),
             hindrance: self.draft.hindrance(),
+            waiting: self.draft.is_waiting(),
+            blocked: self.store.ready.as_ref().and_then(|ready| ready.blocked.clone()),
             has_curve: !self.store.loss.is_empty(),
-            sampling: Some(self.draft.recipe.sampling.clone()),
+            sampling: self.recipe_on_screen().sampling.clone(),
         }
+    }
+
+    /// The run's, as long as there is one.
+    fn recipe_on_screen(&self) -> &Recipe {
+        self.run.as_ref().map_or(&self.draft.recipe, |run| &run.recipe)
+    }
+
+    pub(super) fn device(&self) -> &DeviceChoice {
+        self.device.as_ref().unwrap_or(&self.settings.device)
     }
 
     /// Takes in what the worker and the desk have to tell. Paints nothing and is called while the window is hidden too.
@@ -245,10 +264,8 @@ impl App {
         for taken in 0.. {
             let Some(event) = self.run.as_ref().and_then(|run| run.handle.try_next()) else { break };
             let finished = matches!(event, Event::Finished(_));
-            match &event {
-                Event::Ready(report) => self.run_is_ready(report.recipe.clone(), report.folder.clone()),
-                Event::Diverged { .. } => self.rolled_back = false,
-                _ => {}
+            if let Event::Ready(report) = &event {
+                self.run_is_ready(report);
             }
             self.store.apply(event);
             if finished {
@@ -268,6 +285,7 @@ impl App {
                 run.handle.send(Command::Stop);
             }
         }
+        self.hand_over();
     }
 
     /// The settings as they are now, layout and draft included.
@@ -275,6 +293,7 @@ impl App {
         Settings {
             draft: Some(self.draft.recipe.clone()),
             preset: self.draft.name.clone(),
+            title: self.draft.title.clone(),
             layout: self.layout.clone(),
             ..self.settings.clone()
         }
@@ -314,15 +333,12 @@ impl App {
                 recent_runs: &self.settings.recent_runs,
             };
             actions.extend(menus::bar(ui, &state, |ui, actions| {
-                transport::device_ui(ui, &self.store, &self.settings.device, self.adapters.as_deref(), actions);
+                transport::device_ui(ui, &self.store, self.device(), self.adapters.as_deref(), actions);
             }));
         });
         let panel = panel.inner_margin(Margin { left: 10, right: 10, top: 4, bottom: 10 });
         Panel::top("transport").frame(panel).show_separator_line(false).show(ui, |ui| {
-            let can_reopen = self.store.ready.is_some();
-            let diverged = self.store.diverged.as_deref().filter(|_| !self.rolled_back);
-            let state =
-                TransportState { store: &self.store, situation, draft: &self.draft.recipe, can_reopen, diverged };
+            let state = TransportState { store: &self.store, situation, draft: &self.draft.recipe };
             actions.extend(transport::ui(ui, &state));
         });
         actions
@@ -333,12 +349,10 @@ impl App {
         let Self {
             store, draft, presets, settings, layout, loss_view, attention_view, sample_view, run, overlays, ..
         } = self;
-        let run_recipe = store.ready.as_ref().filter(|_| run.is_some()).map(|ready| &ready.recipe);
+        let on_screen = run.as_ref().map_or(&draft.recipe, |run| &run.recipe);
+        let run_recipe = store.ready.as_ref().filter(|_| run.is_some()).map(|_| on_screen);
         let view = &settings.view;
-        let head_title = match store.attention {
-            Some(_) => format!("Layer {} · Head {}", view.selected.layer + 1, view.selected.head + 1),
-            None => Pane::Head.title().to_owned(),
-        };
+        let head_title = head_title(store.attention.as_deref(), view.selected);
         let can_sample = matches!(phase, Phase::Training | Phase::Paused | Phase::Completed);
         layout.ui(ui, &head_title, &mut |pane, ui| {
             actions.extend(match pane {
@@ -347,9 +361,9 @@ impl App {
                     recipe_panel::ui(ui, &RecipeState { draft, presets, faults, run: run_recipe, recent_texts })
                 }
                 Pane::Loss => loss_view.ui(ui, store, view, overlays),
-                Pane::Heads => attention_view.grid_ui(ui, store, view, &draft.recipe.data.probe),
+                Pane::Heads => attention_view.grid_ui(ui, store, view, &on_screen.data.probe),
                 Pane::Head => attention_view.head_ui(ui, store, view),
-                Pane::Sample => sample_view.ui(ui, store, &draft.recipe.sampling, can_sample),
+                Pane::Sample => sample_view.ui(ui, store, &on_screen.sampling, can_sample),
                 Pane::Log => notices::log_ui(ui, store),
             });
         });
@@ -368,35 +382,24 @@ impl App {
         if let Some(picker) = &mut self.picker {
             actions.extend(picker.ui(ctx, &self.wake));
         }
-        match self.closing {
-            Closing::Asking => {
-                Modal::new(Id::unique("closing")).show(ctx, |ui| {
-                    ui.set_width(380.0);
-                    ui.label(theme::heading("The model is still training."));
-                    ui.label("It is saved before the window closes, and can be opened again to go on.");
-                    ui.add_space(8.0);
-                    ui.horizontal(|ui| {
-                        let (enter, escape) =
-                            ui.input(|input| (input.key_pressed(Key::Enter), input.key_pressed(Key::Escape)));
-                        if ui.button("Save and quit").on_hover_text("Enter").clicked() || enter {
-                            actions.push(Action::SaveAndQuit);
-                        }
-                        if ui.button("Go on training").on_hover_text("Escape").clicked() || escape {
-                            actions.push(Action::KeepOpen);
-                        }
-                    });
-                });
-            }
-            Closing::Saving => {
-                Modal::new(Id::unique("closing")).show(ctx, |ui| {
-                    ui.set_width(380.0);
-                    ui.label(theme::heading("Saving the run…"));
-                    ui.label("The window closes when it is whole.");
-                });
-            }
-            Closing::No | Closing::Now => {}
+        let phase = self.phase();
+        if let Some(question) = &mut self.question {
+            actions.extend(question.ui(ctx, phase));
+        }
+        if self.closing == Closing::Saving {
+            question::saving_ui(ctx);
         }
         actions
+    }
+
+    /// Whether Space is for the widget that has focus. A head of the grid has it for its arrows: Space would only choose it
+    /// again. Heads are told from the smaller switches above them by their size.
+    fn space_clicks(&self, ctx: &Context) -> bool {
+        let Some(focused) = ctx.memory(|memory| memory.focused()) else { return false };
+        let grid = self.layout.rect(Pane::Heads);
+        !ctx.read_response(focused)
+            .zip(grid)
+            .is_some_and(|(widget, grid)| widget.rect.height() > 30.0 && grid.intersects(widget.rect))
     }
 
     fn take_dropped_files(&mut self, ctx: &Context) {
@@ -418,6 +421,13 @@ impl App {
     }
 }
 
+fn head_title(snapshot: Option<&AttentionSnapshot>, selected: HeadId) -> String {
+    let Some(snapshot) = snapshot else { return Pane::Head.title().to_owned() };
+    // The choice may be of a larger model.
+    let (layer, head) = (selected.layer + 1, selected.head + 1);
+    format!("Layer {} · Head {}", layer.min(snapshot.layers), head.min(snapshot.heads))
+}
+
 impl eframe::App for App {
     fn logic(&mut self, ctx: &Context, _frame: &mut eframe::Frame) {
         self.take_in(ctx);
@@ -427,8 +437,8 @@ impl eframe::App for App {
         let ctx = ui.ctx().clone();
         let mut actions = Vec::new();
         let situation = self.situation();
-        if self.picker.is_none() && self.closing == Closing::No {
-            actions.extend(menus::keys(&ctx, &situation));
+        if self.picker.is_none() && self.question.is_none() && self.closing == Closing::No {
+            actions.extend(menus::keys(&ctx, &situation, self.space_clicks(&ctx)));
         }
         let faults = self.draft.faults();
         actions.extend(self.bars(ui, &situation));
@@ -448,6 +458,10 @@ impl eframe::App for App {
 
     fn on_exit(&mut self) {
         self.write_settings();
+        // Still there if the window was taken away without asking.
+        if let Some(run) = self.run.take() {
+            run.handle.stop_and_wait();
+        }
         if let Some(desk) = self.desk.take() {
             desk.finish(FINISH_LIMIT);
         }

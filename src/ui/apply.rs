@@ -1,27 +1,31 @@
 //! What the user's wishes and the desk's answers change. [`App::apply`] is the only way in for panels.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::actions::{Action, PickPurpose};
 use super::app::{ActiveRun, AfterEnd, App, Closing};
 use super::dialogs::PathDialog;
-use super::draft::{Candidate, TextState, slug};
+use super::draft::{Candidate, TextState, file_name, slug};
 use super::layout::{Layout, Pane};
 use super::loss_view::Overlay;
 use super::menus::Phase;
 use super::picture;
+use super::question::Question;
 use super::settings::remember;
 use super::theme;
 use crate::lab::desk::{Done, Job, PathKind};
 use crate::lab::handle::{Origin, Place, RunHandle, RunSpec};
-use crate::lab::protocol::{Command, ExportFormat, Outcome, SampleRequest};
+use crate::lab::protocol::{Command, DeviceChoice, ExportFormat, Outcome, ReadyReport, RunState, SampleRequest};
 use crate::preset::{FORMAT, Preset};
-use crate::recipe::{Recipe, TextSource};
+use crate::recipe::{Field, Recipe, SamplingRecipe, TextSource};
 use crate::store::{Level, curves_csv};
 
 /// More is not seen, and recording attention takes time from training.
 const ATTENTION_PER_SEC: f64 = 10.0;
 const ZOOM_STEP: f32 = 0.1;
+/// How soon a full channel is tried again.
+const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
 impl App {
     /// Does what a panel asks for. The only place where the window's own state changes.
@@ -32,29 +36,21 @@ impl App {
             Action::StepOnce => self.step_once(),
             Action::Reset => self.end_run(AfterEnd::Clear),
             Action::Checkpoint => self.send(Command::Checkpoint),
-            Action::Rollback => {
-                self.rolled_back = true;
-                self.send(Command::Rollback);
-            }
-            Action::OpenRun(path) => self.end_run(AfterEnd::Open(path)),
-            Action::SetProbe(text) => {
-                let mut recipe = self.draft.recipe.clone();
-                recipe.data.probe = text;
-                self.edit(recipe);
-            }
+            Action::Rollback => self.send(Command::Rollback),
+            Action::OpenRun(path) => self.path_chosen(PickPurpose::OpenRun, path),
+            Action::SetProbe(text) => self.set_probe(text),
             Action::Sample(settings) => self.sample(*settings),
             Action::StopSampling => self.send(Command::StopSampling),
             Action::EditRecipe(recipe) => self.edit(*recipe),
-            Action::EditSampling(sampling) => self.draft.recipe.sampling = *sampling,
-            Action::UsePreset(preset) => {
-                self.draft.name.clone_from(&preset.name);
-                self.draft.title.clone_from(&preset.title);
-                self.edit(preset.recipe);
+            Action::EditSampling(sampling) => self.set_sampling(*sampling),
+            Action::UsePreset(preset) => self.use_preset(*preset),
+            Action::UseText(source) => self.use_text(source),
+            Action::SetDevice(device) => {
+                self.device = None;
+                self.settings.device = device;
             }
-            Action::SetDevice(device) => self.settings.device = device,
             Action::Pick(purpose) => self.pick(purpose),
             Action::OpenPath(purpose, path) => self.path_chosen(purpose, path),
-            Action::OverlayRun(path) => self.ask(Job::ReadCurves(path)),
             Action::RemoveOverlay(path) => self.overlays.retain(|overlay| overlay.path != path),
             Action::SetView(view) => self.settings.view = *view,
             Action::CopyText(text) => self.ctx.copy_text(text),
@@ -68,7 +64,7 @@ impl App {
             Action::ZoomOut => self.zoom(self.settings.zoom - ZOOM_STEP),
             Action::ZoomReset => self.zoom(1.0),
             Action::ResetLayout => self.layout = Layout::default(),
-            Action::TogglePane(pane) => self.layout.show(pane, !self.layout.is_shown(pane)),
+            Action::TogglePane(pane) => self.layout.toggle(pane),
             Action::LookAt(path) => self.ask(Job::Look(path)),
             Action::ClosePicker => self.picker = None,
             Action::Quit => {
@@ -76,17 +72,47 @@ impl App {
                     self.closing = Closing::Now;
                 }
             }
-            Action::SaveAndQuit => self.save_and_close(),
-            Action::KeepOpen => self.closing = Closing::No,
+            Action::EndRun => {
+                if let Some(question) = self.question.take() {
+                    self.end_run(question.then);
+                }
+            }
+            Action::KeepRun => self.question = None,
         }
         // What changed is written a little later.
-        self.ctx.request_repaint_after(std::time::Duration::from_millis(2200));
+        self.ctx.request_repaint_after(Duration::from_millis(2200));
+    }
+
+    /// True when the run took it.
+    fn try_send(&mut self, command: Command) -> bool {
+        let Some(run) = &self.run else { return false };
+        let taken = run.handle.send(command);
+        if !taken {
+            self.store.note(Level::Warning, "the run is busy and did not take the command; try again");
+        }
+        taken
     }
 
     fn send(&mut self, command: Command) {
-        let taken = self.run.as_ref().is_none_or(|run| run.handle.send(command));
-        if !taken {
-            self.store.note(Level::Warning, "the run is busy and did not take the command; try again");
+        self.try_send(command);
+    }
+
+    /// Hands over what the running model is to follow, as soon as it can: only the newest value counts. A rate waits
+    /// until it makes sense.
+    pub(super) fn hand_over(&mut self) {
+        let Some(run) = &mut self.run else { return };
+        if self.store.ready.is_none() || !(run.rate_unsent || run.probe_unsent) {
+            return;
+        }
+        let wrong = |field| matches!(field, Field::LearningRate | Field::FinalLearningRate);
+        if run.rate_unsent && !self.draft.recipe.validate(None).iter().any(|fault| wrong(fault.field)) {
+            run.rate_unsent = !run.handle.send(Command::SetLearningRate(run.recipe.training.learning_rate));
+        }
+        if run.probe_unsent {
+            run.probe_unsent = !run.handle.send(Command::SetProbe(run.recipe.data.probe.clone()));
+        }
+        if run.rate_unsent || run.probe_unsent {
+            self.ctx.request_repaint_after(RETRY_INTERVAL);
         }
     }
 
@@ -123,15 +149,18 @@ impl App {
 
     fn start(&mut self, origin: Origin, start_paused: bool, opened: bool) {
         self.store.clear();
-        self.rolled_back = false;
-        let device = self.settings.device.clone();
+        let device = self.device().clone();
         let spec = RunSpec { origin, device, stop_at: None, start_paused, attention_per_sec: ATTENTION_PER_SEC };
         let handle = RunHandle::start(spec, self.wake.clone());
-        self.run = Some(ActiveRun { handle, opened, ending: None });
+        let recipe = self.draft.recipe.clone();
+        self.run = Some(ActiveRun { handle, recipe, opened, rate_unsent: false, probe_unsent: false, ending: None });
     }
 
     /// Asks the run to stop and does the rest once it has; at once when there is none.
     fn end_run(&mut self, then: AfterEnd) {
+        if then == AfterEnd::Close {
+            self.closing = Closing::Saving;
+        }
         match &mut self.run {
             Some(run) => {
                 run.handle.send(Command::Stop);
@@ -149,14 +178,23 @@ impl App {
         }
     }
 
-    pub(super) fn run_is_ready(&mut self, recipe: Recipe, folder: PathBuf) {
-        if self.run.as_ref().is_some_and(|run| run.opened) {
+    pub(super) fn run_is_ready(&mut self, report: &ReadyReport) {
+        let Some(run) = &mut self.run else { return };
+        if run.opened {
+            run.recipe = report.recipe.clone();
+            (run.rate_unsent, run.probe_unsent) = (false, false);
             self.draft.name.clear();
-            self.draft.title = folder.file_name().unwrap_or(folder.as_os_str()).to_string_lossy().into_owned();
-            self.draft.recipe = recipe;
+            self.draft.title = file_name(&report.folder);
+            self.draft.recipe = report.recipe.clone();
             self.read_text();
+        } else {
+            // As it was made: the text's path is a whole one.
+            run.recipe.data.text.clone_from(&report.recipe.data.text);
         }
-        remember(&mut self.settings.recent_runs, &folder);
+        remember(&mut self.settings.recent_runs, &report.folder);
+        if matches!(self.device(), DeviceChoice::Auto | DeviceChoice::Gpu) {
+            self.store.note(Level::Info, format!("{} computes: {}", report.device.name, report.device.reason));
+        }
     }
 
     pub(super) fn run_has_ended(&mut self) {
@@ -173,47 +211,83 @@ impl App {
     /// The window is to be closed; true when that has to wait.
     pub(super) fn close_requested(&mut self) -> bool {
         match (self.closing, self.phase()) {
-            (Closing::Now | Closing::Saving, _) | (_, Phase::Idle) => return false,
-            (_, Phase::Training | Phase::Preparing) => self.closing = Closing::Asking,
-            (_, Phase::Paused | Phase::Completed | Phase::Ending) => self.save_and_close(),
+            (Closing::Now, _) | (_, Phase::Idle) => return false,
+            // Closing before the files are whole would cut them off.
+            (Closing::Saving, _) => {}
+            (Closing::No, Phase::Training | Phase::Preparing) => self.question = Some(Question::new(AfterEnd::Close)),
+            (Closing::No, Phase::Paused | Phase::Completed | Phase::Ending) => self.end_run(AfterEnd::Close),
         }
         true
     }
 
-    fn save_and_close(&mut self) {
-        self.closing = Closing::Saving;
-        self.end_run(AfterEnd::Close);
-    }
-
-    fn sample(&mut self, settings: crate::recipe::SamplingRecipe) {
-        if self.run.is_none() {
-            return;
+    fn sample(&mut self, settings: SamplingRecipe) {
+        self.set_sampling(settings.clone());
+        let id = self.samples + 1;
+        if self.try_send(Command::Sample(SampleRequest { id, settings })) {
+            self.samples = id;
+            self.store.sample_started(id);
         }
-        self.samples += 1;
-        let id = self.samples;
-        self.store.sample_started(id);
-        self.draft.recipe.sampling = settings.clone();
-        self.send(Command::Sample(SampleRequest { id, settings }));
     }
 
-    /// A new draft. What the running model can take over it takes at once.
+    /// Whether the next run learns from the text of the one that is there, so that it can have its probe and prompt.
+    fn same_text(&self) -> bool {
+        self.run.as_ref().is_none_or(|run| run.recipe.data.text == self.draft.recipe.data.text)
+    }
+
+    fn set_sampling(&mut self, sampling: SamplingRecipe) {
+        let same_text = self.same_text();
+        if let Some(run) = &mut self.run {
+            run.recipe.sampling.clone_from(&sampling);
+        }
+        let older = std::mem::replace(&mut self.draft.recipe.sampling, sampling);
+        if !same_text {
+            self.draft.recipe.sampling.prompt = older.prompt;
+        }
+    }
+
+    fn set_probe(&mut self, probe: String) {
+        if self.same_text() {
+            self.draft.recipe.data.probe.clone_from(&probe);
+        }
+        if let Some(run) = &mut self.run {
+            run.recipe.data.probe = probe;
+            run.probe_unsent = true;
+        }
+        self.hand_over();
+    }
+
+    /// The draft is edited. The running model takes over its learning rate.
     fn edit(&mut self, recipe: Recipe) {
         let old = std::mem::replace(&mut self.draft.recipe, recipe);
         let new = &self.draft.recipe;
-        let (rate, probe) = (new.training.learning_rate, new.data.probe.clone());
-        let rate_fits = rate > 0.0 && rate <= 1.0 && rate != old.training.learning_rate;
+        let rate = new.training.learning_rate;
         let text_changed = new.data.text != old.data.text;
-        if self.run.is_some() {
-            if rate_fits {
-                self.send(Command::SetLearningRate(rate));
-            }
-            if probe != old.data.probe && !probe.is_empty() {
-                self.send(Command::SetProbe(probe));
-            }
+        if let Some(run) = &mut self.run
+            && rate != old.training.learning_rate
+        {
+            run.recipe.training.learning_rate = rate;
+            run.rate_unsent = true;
         }
+        self.hand_over();
         if text_changed {
             self.read_text();
         }
+    }
+
+    /// For the next run: the one that is there keeps what it has.
+    fn use_preset(&mut self, preset: Preset) {
+        if let Some(run) = &mut self.run {
+            run.rate_unsent = false;
+        }
+        if self.draft.use_preset(preset) {
+            self.read_text();
+        }
+    }
+
+    /// Takes another text once it is read.
+    fn use_text(&mut self, source: TextSource) {
+        self.draft.candidate = Some(Candidate { source: source.clone(), done_bytes: 0, total_bytes: 0 });
+        self.ask(Job::ScanText(source));
     }
 
     /// Has the draft's text counted.
@@ -234,9 +308,11 @@ impl App {
             PickPurpose::OpenRun | PickPurpose::OverlayRun => self.settings.recent_runs.clone(),
             _ => Vec::new(),
         };
-        let folder = self.settings.folder.clone().or_else(|| std::env::current_dir().ok()).unwrap_or_default();
-        let run = self.store.ready.as_ref().and_then(|ready| ready.folder.file_name());
-        let run = run.map_or_else(|| "run".to_owned(), |name| name.to_string_lossy().into_owned());
+        let runs = self.settings.recent_runs.first().and_then(|run| run.parent()).map(Path::to_path_buf);
+        let runs = runs.filter(|_| matches!(purpose, PickPurpose::OpenRun | PickPurpose::OverlayRun));
+        let folder = runs.or_else(|| self.settings.folder.clone()).or_else(|| std::env::current_dir().ok());
+        let folder = folder.unwrap_or_default();
+        let run = self.store.ready.as_ref().map_or_else(|| "run".to_owned(), |ready| file_name(&ready.folder));
         let name = match purpose {
             PickPurpose::OpenText | PickPurpose::OpenPreset | PickPurpose::OpenRun | PickPurpose::OverlayRun => {
                 String::new()
@@ -253,14 +329,15 @@ impl App {
 
     fn path_chosen(&mut self, purpose: PickPurpose, path: PathBuf) {
         self.picker = None;
+        // The program may be started elsewhere next time.
+        let path = std::path::absolute(&path).unwrap_or(path);
         match purpose {
-            PickPurpose::OpenText => {
-                let source = TextSource::File(path);
-                self.draft.candidate = Some(Candidate { source: source.clone(), done_bytes: 0, total_bytes: 0 });
-                self.ask(Job::ScanText(source));
-            }
+            PickPurpose::OpenText => self.use_text(TextSource::File(path)),
             PickPurpose::OpenPreset => self.ask(Job::OpenPreset(path)),
-            PickPurpose::OpenRun => self.end_run(AfterEnd::Open(path)),
+            PickPurpose::OpenRun => {
+                self.opening = Some(path.clone());
+                self.ask(Job::Look(path));
+            }
             PickPurpose::OverlayRun => self.ask(Job::ReadCurves(path)),
             PickPurpose::Export(format) => {
                 self.remember_folder(&path);
@@ -275,8 +352,8 @@ impl App {
                 self.ask(Job::SavePreset { path, preset: Box::new(preset) });
             }
             PickPurpose::SaveCurves => {
-                let store = self.store.clone();
-                let contents = Box::new(move || Ok(curves_csv(&store).into_bytes()));
+                let curves = self.store.curves();
+                let contents = Box::new(move || Ok(curves_csv(&curves).into_bytes()));
                 self.ask(Job::WriteFile { path, contents, what: "curves".into() });
             }
             PickPurpose::SaveLossPicture => match self.layout.rect(Pane::Loss) {
@@ -301,7 +378,7 @@ impl App {
                     remember(&mut self.settings.recent_texts, path);
                     self.remember_folder(path);
                 }
-                if self.draft.candidate.take().is_some_and(|candidate| candidate.source == source) {
+                if self.draft.candidate.take_if(|candidate| candidate.source == source).is_some() {
                     self.draft.take_text(source, summary);
                 } else if source == self.draft.recipe.data.text {
                     self.draft.text = TextState::Known(Box::new(summary));
@@ -309,10 +386,10 @@ impl App {
             }
             Done::Scanned { source, result: Err(why) } => {
                 self.store.note(Level::Error, &why);
-                self.draft.candidate = None;
+                self.draft.candidate.take_if(|candidate| candidate.source == source);
                 if source == self.draft.recipe.data.text {
                     self.draft.text = TextState::Failed(why);
-                } else if !matches!(self.draft.text, TextState::Known(_)) {
+                } else if !matches!(self.draft.text, TextState::Known(_)) && self.draft.candidate.is_none() {
                     // The newer scan had ended the one of the draft's own text.
                     self.read_text();
                 }
@@ -324,7 +401,7 @@ impl App {
                 self.apply(Action::UsePreset(Box::new(preset)));
             }
             Done::CurvesRead { path, result: Ok(curves) } => {
-                let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+                let name = file_name(&path);
                 self.overlays.retain(|overlay| overlay.path != path);
                 self.overlays.push(Overlay::new(name, path, &curves.steps, &curves.validations));
             }
@@ -335,7 +412,12 @@ impl App {
             Done::PresetOpened { result: Err(why), .. }
             | Done::CurvesRead { result: Err(why), .. }
             | Done::Written { result: Err(why), .. } => self.store.note(Level::Error, why),
-            Done::Adapters(found) => self.adapters = Some(found.unwrap_or_default()),
+            Done::Adapters(found) => {
+                self.adapters = Some(found.unwrap_or_else(|why| {
+                    self.store.note(Level::Warning, format!("no graphics adapters are known: {why}"));
+                    Vec::new()
+                }));
+            }
             Done::SettingsFailed(why) => self.store.note(Level::Warning, format!("the settings were not saved: {why}")),
             Done::Looked { path, kind } => self.looked(path, kind),
         }
@@ -358,7 +440,25 @@ impl App {
         preset
     }
 
+    /// Opens a run now that it is known to be one: what is trained is not ended for nothing.
+    fn open_run(&mut self, folder: PathBuf, kind: PathKind) {
+        let name = folder.display();
+        let why = match kind {
+            PathKind::Missing => format!("{name}: there is no such folder"),
+            PathKind::File => format!("{name} is a file, not a run's folder"),
+            PathKind::Folder => format!("{name} is no run's folder: it holds no recipe.ron"),
+            PathKind::Run if self.phase() == Phase::Training => {
+                return self.question = Some(Question::new(AfterEnd::Open(folder)));
+            }
+            PathKind::Run => return self.end_run(AfterEnd::Open(folder)),
+        };
+        self.store.note(Level::Error, why);
+    }
+
     fn looked(&mut self, path: PathBuf, kind: PathKind) {
+        if self.opening.take_if(|opening| *opening == path).is_some() {
+            return self.open_run(path, kind);
+        }
         let before = self.dropped.len();
         self.dropped.retain(|dropped| *dropped != path);
         if self.dropped.len() < before {

@@ -3,6 +3,7 @@
 
 mod grid;
 mod head;
+mod look;
 mod picture;
 mod probe;
 
@@ -10,17 +11,19 @@ use std::collections::HashMap;
 
 use eframe::egui::{RichText, Ui};
 
+use self::look::Look;
 use self::picture::Picture;
 use self::probe::ProbeField;
 use super::actions::ViewSettings;
 use super::colormap::WeightScale;
 use crate::lab::protocol::{AttentionSnapshot, HeadId};
 
-/// Both attention panes. Keeps textures and the probe as it is being typed, nothing of the run.
+/// Both attention panes. Keeps textures, where one looks and the probe as it is being typed, nothing of the run.
 #[derive(Default)]
 pub struct AttentionView {
     thumbnails: HashMap<HeadId, Picture>,
     enlarged: Option<Picture>,
+    look: Option<Look>,
     probe: ProbeField,
 }
 
@@ -38,5 +41,7 @@ fn nothing_yet(ui: &mut Ui, sentence: &str) {
     ui.centered_and_justified(|ui| ui.label(RichText::new(sentence).weak()));
 }
 
+#[cfg(test)]
+mod draw_tmp;
 #[cfg(test)]
 mod tests;

@@ -114,21 +114,26 @@ pub fn legend(ui: &mut Ui, scale: WeightScale) {
     response.widget_info(|| WidgetInfo::labeled(Role::Image, true, name));
 }
 
-/// A map of attention: the picture on a hatched ground, so that what is not drawn is seen to be nothing, not zero.
-pub fn paint_map(painter: &Painter, square: Rect, picture: TextureId, hatch: f32, visuals: &Visuals) {
+/// A map of attention, or the `part` of it (of a picture from 0 to 1) that is in sight: the picture on a hatched ground,
+/// so that what is not drawn is seen to be nothing, not zero.
+pub fn paint_map(painter: &Painter, square: Rect, picture: TextureId, part: Rect, hatch: f32, visuals: &Visuals) {
     painter.rect_filled(square, 0.0, visuals.extreme_bg_color);
     let stroke = Stroke::new(1.0, visuals.widgets.noninteractive.bg_stroke.color);
-    // Lines across the diagonal, in the half above it only: x + y = sum, y < x.
+    // Lines across the diagonal (x - y = offset), in the half above it only: x + y = sum, x - y > offset.
     let side = square.width();
-    let at = |x: f32, y: f32| -> Pos2 { square.min + Vec2::new(x, y) };
-    let lines = (1..(2.0 * side / hatch) as usize).map(|line| {
+    let offset = (part.top() - part.left()) / part.width() * side;
+    let at = |x: f32, sum: f32| square.min + Vec2::new(x, sum - x);
+    let lines = (1..(2.0 * side / hatch) as usize).filter_map(|line| {
         let sum = line as f32 * hatch;
-        let end = if sum <= side { at(sum, 0.0) } else { at(side, sum - side) };
-        Shape::line_segment([at(sum / 2.0, sum / 2.0), end], stroke)
+        let (start, end) = (((sum + offset) / 2.0).max(sum - side).max(0.0), sum.min(side));
+        (start < end).then(|| Shape::line_segment([at(start, sum), at(end, sum)], stroke))
     });
     painter.extend(lines);
-    painter.image(picture, square, Rect::from_min_max(Pos2::ZERO, pos2(1.0, 1.0)), Color32::WHITE);
+    painter.image(picture, square, part, Color32::WHITE);
 }
+
+/// All of a picture.
+pub const WHOLE: Rect = Rect::from_min_max(Pos2::ZERO, pos2(1.0, 1.0));
 
 /// A frame in two tones, which shows on every colour of the map.
 pub fn mark_on_map(painter: &Painter, area: Rect) {

@@ -53,6 +53,23 @@ enum Wants {
     NewFolder,
 }
 
+/// What is thought of the typed path.
+#[derive(Clone, Copy, PartialEq)]
+enum Judgement {
+    Fine,
+    /// Something goes that was there.
+    Caution,
+    /// There is more to type.
+    Unfinished,
+    Fault,
+}
+
+impl Judgement {
+    const fn allows(self) -> bool {
+        matches!(self, Self::Fine | Self::Caution)
+    }
+}
+
 fn words(purpose: &PickPurpose) -> Words {
     let (title, go, hint, wants) = match purpose {
         PickPurpose::OpenText => ("Open text", "Open", "A UTF-8 text file to learn from.", Wants::OldFile),
@@ -115,7 +132,11 @@ impl PathDialog {
             ui.set_width(560.0);
             ui.weak(words.hint);
             self.field(ui, &words, &mut actions);
-            self.remark(ui, &words);
+            let (remark, judgement) = self.remark(&words);
+            let wrong = matches!(judgement, Judgement::Caution | Judgement::Fault);
+            let color = if wrong { theme::warning(ui.visuals()) } else { theme::muted(ui.visuals()) };
+            // Always one line, so that the window does not jump.
+            ui.colored_label(color, if remark.is_empty() { " " } else { remark });
             self.recent_ui(ui, &mut actions);
             ui.add_space(4.0);
             ui.horizontal(|ui| {
@@ -123,7 +144,7 @@ impl PathDialog {
                     let path = self.path();
                     let text = egui::RichText::new(words.go).color(theme::on_accent(ui.visuals())).strong();
                     let button = egui::Button::new(text).fill(theme::accent(ui.visuals()));
-                    if ui.add_enabled(path.is_some(), button).clicked()
+                    if ui.add_enabled(path.is_some() && judgement.allows(), button).clicked()
                         && let Some(path) = path
                     {
                         actions.push(Action::OpenPath(self.purpose.clone(), path));
@@ -160,40 +181,37 @@ impl PathDialog {
             actions.extend(self.asked.clone().map(Action::LookAt));
         }
         if response.lost_focus() && ui.input(|input| input.key_pressed(Key::Enter)) {
-            match (self.path(), self.kind()) {
-                // Enter on a folder's name goes on typing below it.
-                (Some(_), Some(PathKind::Folder)) if words.wants == Wants::OldFile => {
-                    response.request_focus();
+            match self.path() {
+                Some(path) if self.remark(words).1.allows() => {
+                    actions.push(Action::OpenPath(self.purpose.clone(), path));
                 }
-                (Some(path), _) => actions.push(Action::OpenPath(self.purpose.clone(), path)),
-                (None, _) => {}
+                // One goes on typing.
+                _ => response.request_focus(),
             }
         }
     }
 
-    /// One line on what the typed path leads to; always one line, so that the window does not jump.
-    fn remark(&self, ui: &mut Ui, words: &Words) {
-        let (text, wrong) = match (words.wants, self.kind()) {
-            (_, None) => ("", false),
-            (Wants::OldFile, Some(PathKind::Missing)) => ("There is no such file.", true),
-            (Wants::OldFolder, Some(PathKind::Missing)) => ("There is no such folder.", true),
-            (Wants::OldFile, Some(PathKind::Folder | PathKind::Run)) => {
-                ("A folder: type the name of a file in it.", false)
+    /// What the typed path leads to, in one line.
+    fn remark(&self, words: &Words) -> (&'static str, Judgement) {
+        use Judgement::{Caution, Fault, Fine, Unfinished};
+        let Some(kind) = self.kind() else { return ("", Fine) };
+        match (words.wants, kind) {
+            (Wants::OldFile, PathKind::Missing) => ("There is no such file.", Fault),
+            (Wants::OldFolder, PathKind::Missing) => ("There is no such folder.", Fault),
+            (Wants::OldFile, PathKind::Folder | PathKind::Run) => {
+                ("A folder: type the name of a file in it.", Unfinished)
             }
-            (Wants::OldFile, Some(PathKind::File)) => ("A file.", false),
-            (Wants::OldFolder, Some(PathKind::File)) => ("A file, not a run's folder.", true),
-            (Wants::OldFolder, Some(PathKind::Folder)) => ("This folder holds no recipe.ron.", true),
-            (Wants::OldFolder, Some(PathKind::Run)) => ("A run.", false),
-            (Wants::NewFile | Wants::NewFolder, Some(PathKind::Missing)) => ("It will be made.", false),
-            (Wants::NewFile, Some(PathKind::File)) => ("This file is there already and will be replaced.", true),
-            (Wants::NewFile, Some(PathKind::Folder | PathKind::Run)) => ("A folder: add a file's name.", true),
-            (Wants::NewFolder, Some(PathKind::File)) => ("A file of this name is in the way.", true),
-            (Wants::NewFolder, Some(PathKind::Folder | PathKind::Run)) => {
-                ("This folder is there already; files of the same name in it will be replaced.", true)
-            }
-        };
-        let color = if wrong { theme::warning(ui.visuals()) } else { theme::muted(ui.visuals()) };
-        ui.colored_label(color, if text.is_empty() { " " } else { text });
+            (Wants::OldFile, PathKind::File) => ("A file.", Fine),
+            (Wants::OldFolder, PathKind::File) => ("A file, not a run's folder.", Fault),
+            (Wants::OldFolder, PathKind::Folder) => ("This folder holds no recipe.ron.", Unfinished),
+            (Wants::OldFolder, PathKind::Run) => ("A run.", Fine),
+            (Wants::NewFile | Wants::NewFolder, PathKind::Missing) => ("It will be made.", Fine),
+            (Wants::NewFile, PathKind::File) => ("This file is there already and will be replaced.", Caution),
+            (Wants::NewFile, PathKind::Folder | PathKind::Run) => ("A folder: add a file's name.", Unfinished),
+            (Wants::NewFolder, PathKind::File) => ("A file of this name is in the way.", Fault),
+            (Wants::NewFolder, PathKind::Folder) => ("This folder is there already: it has to be empty.", Fine),
+            (Wants::NewFolder, PathKind::Run) => ("This folder holds a run: take a new name.", Fault),
+        }
     }
 
     fn recent_ui(&self, ui: &mut Ui, actions: &mut Vec<Action>) {

@@ -1,5 +1,7 @@
 //! The recipe that the next run is made from, and what is known of its text.
 
+use std::path::Path;
+
 use crate::lab::desk::TextSummary;
 use crate::preset::{self, Preset};
 use crate::recipe::{Fault, Field, Recipe, TextSource, grouped};
@@ -54,19 +56,51 @@ impl Draft {
         }
     }
 
-    /// The remembered draft, else the first preset.
+    /// The remembered draft, else the first preset. One that came from a file or a run keeps its title.
     #[must_use]
-    pub fn remembered(recipe: Option<Recipe>, name: &str, presets: &[Preset]) -> Self {
-        let known = presets.iter().find(|preset| preset.name == name).or(presets.first()).cloned();
-        let mut draft = known.map_or_else(|| Self::from_preset(preset::built_in().remove(0)), Self::from_preset);
-        if let Some(recipe) = recipe {
-            draft.recipe = recipe;
-        }
-        draft
+    pub fn remembered(recipe: Option<Recipe>, name: &str, title: &str) -> Self {
+        let Some(recipe) = recipe else { return Self::from_preset(preset::first()) };
+        let title = preset::find(name).map_or_else(|| title.to_owned(), |preset| preset.title);
+        let title = if title.is_empty() { "Own recipe".into() } else { title };
+        Self { recipe, name: name.to_owned(), title, text: TextState::Unknown, candidate: None }
     }
 
-    /// Takes another text. A probe or prompt with characters that the text lacks gives way to the text's own beginning.
+    /// Becomes a preset's recipe; a text that the user opened stays. True when the text is to be read.
+    pub fn use_preset(&mut self, preset: Preset) -> bool {
+        let Preset { name, title, mut recipe, .. } = preset;
+        if recipe.data.text == TextSource::BuiltIn {
+            recipe.data.text.clone_from(&self.recipe.data.text);
+        }
+        let other_text = recipe.data.text != self.recipe.data.text;
+        (self.recipe, self.name, self.title) = (recipe, name, title);
+        if let (false, TextState::Known(summary)) = (other_text, &self.text) {
+            let summary = summary.clone();
+            self.fit_to(&summary);
+        }
+        other_text
+    }
+
+    /// Whether it is no longer the preset that it began as. Without a text of its own a preset leaves text, probe and
+    /// prompt to the user.
+    #[must_use]
+    pub fn differs_from(&self, preset: &Preset) -> bool {
+        let mut recipe = preset.recipe.clone();
+        if recipe.data.text == TextSource::BuiltIn {
+            recipe.data.clone_from(&self.recipe.data);
+            recipe.sampling.prompt.clone_from(&self.recipe.sampling.prompt);
+        }
+        recipe != self.recipe
+    }
+
+    /// Takes another text.
     pub fn take_text(&mut self, source: TextSource, summary: TextSummary) {
+        self.fit_to(&summary);
+        self.recipe.data.text = source;
+        self.text = TextState::Known(Box::new(summary));
+    }
+
+    /// A probe or prompt with characters that the text lacks gives way to the text's own beginning.
+    fn fit_to(&mut self, summary: &TextSummary) {
         let fits = |text: &str| summary.tokenizer.encode(text).unknown.is_empty();
         let begin: String = summary.excerpt.trim_start().chars().take(PROBE_CHARACTERS).collect();
         if !fits(&self.recipe.data.probe) && !begin.is_empty() {
@@ -76,8 +110,6 @@ impl Draft {
             let word = begin.split_inclusive(char::is_whitespace).next().unwrap_or_default();
             self.recipe.sampling.prompt = word.chars().take(PROMPT_CHARACTERS).collect();
         }
-        self.recipe.data.text = source;
-        self.text = TextState::Known(Box::new(summary));
     }
 
     /// Distinct tokens of the text, once they are known.
@@ -117,6 +149,12 @@ impl Draft {
         })
     }
 
+    /// Whether all that it lacks is that its text is read.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        matches!(self.text, TextState::Unknown | TextState::Reading { .. }) && self.faults().is_empty()
+    }
+
     /// Why no run can be started from it, if so.
     #[must_use]
     pub fn hindrance(&self) -> Option<String> {
@@ -138,6 +176,12 @@ impl Draft {
             _ => slug(&self.name),
         }
     }
+}
+
+/// The last part of a path, for people.
+#[must_use]
+pub fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
 /// Lower-case letters, digits and hyphens, never empty.
@@ -192,5 +236,27 @@ mod tests {
         let probe = plain.recipe.data.probe.clone();
         plain.take_text(TextSource::BuiltIn, TextSummary::built_in());
         assert_eq!(plain.recipe.data.probe, probe, "what fits is kept");
+    }
+
+    #[test]
+    fn a_preset_leaves_the_text_that_was_opened() {
+        let mut draft = Draft::from_preset(preset::first());
+        let source = TextSource::File("poem.txt".into());
+        draft.take_text(source.clone(), TextSummary::built_in());
+        let glass_box = preset::find("glass-box").expect("built in");
+        assert!(!draft.use_preset(glass_box.clone()), "nothing new to read");
+        assert_eq!((&draft.recipe.data.text, draft.recipe.model.width), (&source, glass_box.recipe.model.width));
+        assert!(!draft.differs_from(&glass_box));
+        draft.recipe.model.width += 4;
+        assert!(draft.differs_from(&glass_box));
+    }
+
+    #[test]
+    fn a_remembered_draft_is_not_called_by_another_presets_name() {
+        let recipe = preset::find("glass-box").expect("built in").recipe;
+        let of_a_run = Draft::remembered(Some(recipe.clone()), "", "2026-01-05-poems");
+        assert_eq!((of_a_run.name.as_str(), of_a_run.title.as_str()), ("", "2026-01-05-poems"));
+        assert_eq!(Draft::remembered(Some(recipe), "glass-box", "").title, preset::find("glass-box").unwrap().title);
+        assert_eq!(Draft::remembered(None, "", "").name, preset::first().name);
     }
 }

@@ -58,7 +58,7 @@ impl PartialEq for Layout {
 impl Default for Layout {
     fn default() -> Self {
         let size = egui::vec2(1280.0, 740.0);
-        Self { tree: tree_for(size), edited: false, made_for: size }
+        Self { tree: first_tree(size.x), edited: false, made_for: size }
     }
 }
 
@@ -75,6 +75,11 @@ impl Layout {
     #[must_use]
     pub fn is_shown(&self, pane: Pane) -> bool {
         self.tree.tiles.find_pane(&pane).is_some_and(|tile| self.tree.is_visible(tile))
+    }
+
+    /// Brings a pane into sight, or hides it when it is.
+    pub fn toggle(&mut self, pane: Pane) {
+        self.show(pane, self.rect(pane).is_none());
     }
 
     /// Shows or hides a pane; a shown one also comes to the front of its tabs.
@@ -99,7 +104,7 @@ impl Layout {
     pub fn ui(&mut self, ui: &mut Ui, head_title: &str, paint: &mut dyn FnMut(Pane, &mut Ui)) {
         let size = ui.available_size();
         if !self.edited && size != self.made_for {
-            self.tree = tree_for(size);
+            share_out(&mut self.tree, size.x);
             self.made_for = size;
         }
         let mut shown = Shown { paint, head_title, edited: false, closed: None };
@@ -113,8 +118,8 @@ impl Layout {
     }
 }
 
-/// The layout that fits a window: a recipe column of fixed width, the rest shared out.
-fn tree_for(size: egui::Vec2) -> Tree<Pane> {
+/// The layout that the window begins with.
+fn first_tree(width: f32) -> Tree<Pane> {
     let mut tiles = Tiles::default();
     let mut tabs = |panes: &[Pane]| {
         let panes = panes.iter().map(|pane| tiles.insert_pane(*pane)).collect();
@@ -124,13 +129,23 @@ fn tree_for(size: egui::Vec2) -> Tree<Pane> {
     let (head, sample) = (tabs(&[Pane::Head]), tabs(&[Pane::Sample, Pane::Log]));
     let middle = tiles.insert_container(Linear::new_binary(LinearDir::Vertical, [loss, heads], 0.5));
     let right = tiles.insert_container(Linear::new_binary(LinearDir::Vertical, [head, sample], 0.62));
-    let mut columns = Linear::new(LinearDir::Horizontal, vec![recipe, middle, right]);
-    let recipe_share = (320.0 / size.x.max(900.0)).clamp(0.1, 0.4);
-    columns.shares.set_share(recipe, recipe_share);
-    columns.shares.set_share(middle, (1.0 - recipe_share) * 0.55);
-    columns.shares.set_share(right, (1.0 - recipe_share) * 0.45);
+    let columns = Linear::new(LinearDir::Horizontal, vec![recipe, middle, right]);
     let root = tiles.insert_container(Container::Linear(columns));
-    Tree::new(egui::Id::unique("headlight panes"), root, tiles)
+    let mut tree = Tree::new(egui::Id::unique("headlight panes"), root, tiles);
+    share_out(&mut tree, width);
+    tree
+}
+
+/// Fits the first layout to a window: a recipe column of fixed width, the rest shared out.
+fn share_out(tree: &mut Tree<Pane>, width: f32) {
+    let recipe = (320.0 / width.max(900.0)).clamp(0.1, 0.4);
+    let root = tree.root.and_then(|root| tree.tiles.get_mut(root));
+    if let Some(Tile::Container(Container::Linear(columns))) = root {
+        let shares = [recipe, (1.0 - recipe) * 0.55, (1.0 - recipe) * 0.45];
+        for (column, share) in columns.children.clone().into_iter().zip(shares) {
+            columns.shares.set_share(column, share);
+        }
+    }
 }
 
 /// What the tree asks for while it is painted.
@@ -225,6 +240,24 @@ mod tests {
         assert!(!layout.is_shown(Pane::Loss));
         layout.show(Pane::Loss, true);
         assert!(Pane::ALL.iter().all(|pane| layout.is_shown(*pane)));
+    }
+
+    #[test]
+    fn a_pane_behind_another_comes_to_the_front_and_stays_there_when_the_window_grows() {
+        let mut layout = Layout::default();
+        let paint = |layout: &mut Layout, width| {
+            let harness = egui_kittest::Harness::builder().with_size([width, 700.0]);
+            drop(harness.build_ui(|ui| layout.ui(ui, "", &mut |_, _| ())));
+        };
+        paint(&mut layout, 1000.0);
+        assert!(layout.is_shown(Pane::Log) && layout.rect(Pane::Log).is_none(), "behind the sample");
+        layout.toggle(Pane::Log);
+        layout.edited = false;
+        paint(&mut layout, 1400.0);
+        assert!(layout.rect(Pane::Log).is_some());
+        assert!(layout.rect(Pane::Recipe).is_some_and(|rect| (310.0..330.0).contains(&rect.width())));
+        layout.toggle(Pane::Log);
+        assert!(!layout.is_shown(Pane::Log));
     }
 
     #[test]

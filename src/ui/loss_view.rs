@@ -11,10 +11,10 @@ use eframe::egui::{
     self, Align2, Color32, Id, PointerButton, Rect, RichText, Role, Sense, Stroke, TextStyle, Ui, Vec2, Vec2b,
     WidgetInfo, vec2,
 };
-use egui_plot::{FilledArea, GridMark, Line, LineStyle, Plot, PlotPoint, PlotUi, Points, Text};
+use egui_plot::{FilledArea, Line, LineStyle, Plot, PlotUi, Points};
 
 use self::readout::Readout;
-use self::scale::{Scale, even_marks, plain_label, rate_label, step_marks};
+use self::scale::{HEADROOM, Scale, end_marks, even_marks, round_above, short_label, step_marks};
 use super::actions::{Action, PickPurpose, ViewSettings};
 use super::theme;
 use crate::lab::protocol::{StepReport, ValidationReport};
@@ -111,7 +111,7 @@ impl LossView {
     fn plots(&mut self, ui: &mut Ui, store: &RunStore, view: &ViewSettings, overlays: &[Overlay]) -> Option<f64> {
         let height = ui.available_height();
         let rates = view.show_rates && height > 170.0;
-        let rate_height = (height * 0.17).clamp(42.0, 96.0);
+        let rate_height = (height * 0.14).clamp(38.0, 72.0);
         let gap = ui.spacing().item_spacing.y;
         let axis_height = ui.text_style_height(&TextStyle::Body) + 2.0;
         let loss_height = if rates { height - 2.0 * (rate_height + gap) - axis_height } else { height };
@@ -141,33 +141,32 @@ impl LossView {
         });
         self.height_follows = drawn.inner;
         name_plot(&drawn.response, "Loss by step");
+        if let Some(best) = store.best {
+            let words = format!("best {:.4} @ {}", best.validation_loss, grouped(best.step.0));
+            let color = theme::validation_color(ui.visuals());
+            corner_words(ui, drawn.response.rect, Align2::RIGHT_TOP, TextStyle::Monospace, &words, color);
+        }
         let mut hovered = step_under_pointer(&drawn);
 
         if rates {
-            let colors = ui.visuals().clone();
-            let below = [
-                ("learning rate", &store.learning_rate, rate_label as fn(GridMark) -> String, false),
-                ("gradient norm", &store.gradient_norm, plain_label, true),
-            ];
-            for (name, series, label, last) in below {
+            let muted = theme::muted(ui.visuals());
+            let below = [("learning rate", &store.learning_rate, false), ("gradient norm", &store.gradient_norm, true)];
+            for (name, series, last) in below {
                 let plot = quiet_plot(name, group, ui)
                     .height(rate_height + if last { axis_height } else { 0.0 })
                     .show_axes([last, true])
                     .allow_drag([true, false])
-                    .include_y(0.0)
-                    .y_axis_formatter(move |mark, _| if mark.value < 0.0 { String::new() } else { label(mark) });
+                    .y_grid_spacer(end_marks)
+                    .y_axis_formatter(|mark, _| short_label(mark.value));
                 let drawn = plot.show(ui, |plot| {
                     steer(plot, &full, fit);
-                    let visible = Visible::of(plot, &full);
-                    curve(plot, name, &visible.buckets(series), Scale::Linear, theme::muted(&colors));
+                    let buckets = Visible::of(plot, &full).buckets(series);
+                    let top = round_above(buckets.iter().map(|bucket| f64::from(bucket.max)).fold(0.0, f64::max));
+                    plot.set_plot_bounds_y(-0.1 * top..=HEADROOM * top);
+                    curve(plot, name, &buckets, Scale::Linear, muted);
                 });
                 name_plot(&drawn.response, name);
-                let corner = drawn.response.rect.left_top() + vec2(6.0, 3.0);
-                let font = TextStyle::Small.resolve(ui.style());
-                let text = ui.painter().layout_no_wrap(name.into(), font, theme::muted(&colors));
-                let ground = Rect::from_min_size(corner, text.size()).expand(2.0);
-                ui.painter().rect_filled(ground, 2.0, colors.extreme_bg_color.gamma_multiply(0.8));
-                ui.painter().galley(corner, text, theme::muted(&colors));
+                corner_words(ui, drawn.response.rect, Align2::LEFT_TOP, TextStyle::Small, name, muted);
                 hovered = hovered.or_else(|| step_under_pointer(&drawn));
             }
         }
@@ -327,17 +326,14 @@ fn validation_curve(
     let mark = |radius, color| Points::new("best", vec![[step, height]]).color(color).radius(radius).allow_hover(false);
     plot.points(mark(5.5, color).id("best, ring"));
     plot.points(mark(3.5, ground).id("best, hole"));
-    // To the right, away from the curve's fall, while there is room.
-    let bounds = plot.plot_bounds();
-    let anchor = match (step - bounds.min()[0]) / bounds.width() {
-        place if place > 0.7 => Align2::RIGHT_BOTTOM,
-        _ => Align2::LEFT_BOTTOM,
-    };
-    let words = format!("best {:.4} @ {}\n", best.validation_loss, grouped(best.step.0));
-    let words = RichText::new(words).monospace().color(color).background_color(ground.gamma_multiply(0.75));
-    plot.text(
-        Text::new("best, words", PlotPoint::new(step, height), words).anchor(anchor).color(color).allow_hover(false),
-    );
+}
+
+/// Words in a corner of a plot where its curves do not come.
+fn corner_words(ui: &Ui, plot: Rect, corner: Align2, style: TextStyle, words: &str, color: Color32) {
+    let text = ui.painter().layout_no_wrap(words.into(), style.resolve(ui.style()), color);
+    let place = corner.align_size_within_rect(text.size(), plot.shrink2(vec2(7.0, 2.0)));
+    ui.painter().rect_filled(place.expand2(vec2(2.0, 0.0)), 2.0, ui.visuals().extreme_bg_color.gamma_multiply(0.75));
+    ui.painter().galley(place.min, text, color);
 }
 
 fn overlay_curves(
@@ -387,5 +383,7 @@ fn step_under_pointer<R>(drawn: &egui_plot::PlotResponse<R>) -> Option<f64> {
     drawn.response.hover_pos().map(|pointer| drawn.transform.value_from_position(pointer).x)
 }
 
+#[cfg(test)]
+mod draw_tmp;
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@
 use eframe::egui::{self, Button, Context, Event, Key, KeyboardShortcut, MenuBar, Modifiers, Ui};
 
 use super::actions::{Action, PickPurpose, Theme};
+use super::draft::file_name;
 use super::layout::{Layout, Pane};
 use super::theme;
 use crate::lab::protocol::ExportFormat;
@@ -36,9 +37,8 @@ pub enum MenuCommand {
 }
 
 /// What the run is doing, as far as the window's commands care.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    #[default]
     Idle,
     Preparing,
     Training,
@@ -49,14 +49,18 @@ pub enum Phase {
 }
 
 /// Where the window stands: decides which commands can be given.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Situation {
     pub phase: Phase,
     /// Why no new run can be started, if so.
     pub hindrance: Option<String>,
+    /// Whether that is over by itself in a moment.
+    pub waiting: bool,
+    /// Why the run that is there can only be looked at, if so.
+    pub blocked: Option<String>,
     /// Whether there is a curve to save.
     pub has_curve: bool,
-    pub sampling: Option<SamplingRecipe>,
+    pub sampling: SamplingRecipe,
 }
 
 const NO_RUN: &str = "There is no model yet: Train makes one.";
@@ -200,9 +204,10 @@ impl MenuCommand {
         let start = |action| match (phase, &situation.hindrance) {
             (Phase::Idle, Some(why)) => Err(why.clone()),
             (Phase::Preparing, _) => Err(NOT_READY.to_owned()),
-            (Phase::Completed, _) => Err("All steps are done: Reset starts a new run.".to_owned()),
+            (Phase::Completed, _) => Err("All steps are done: Reset, then Train, starts a new run.".to_owned()),
             (Phase::Ending, _) => Err(ENDING.to_owned()),
-            (Phase::Idle | Phase::Paused | Phase::Training, _) => Ok(action),
+            (Phase::Idle, None) => Ok(action),
+            (Phase::Paused | Phase::Training, _) => situation.blocked.clone().map_or(Ok(action), Err),
         };
         match self {
             Self::OpenText => Ok(Action::Pick(PickPurpose::OpenText)),
@@ -223,10 +228,7 @@ impl MenuCommand {
             Self::Reset if phase == Phase::Idle && situation.has_curve => Ok(Action::Reset),
             Self::Reset if phase == Phase::Preparing => Ok(Action::Reset),
             Self::Reset => with_model(Action::Reset),
-            Self::Sample => match &situation.sampling {
-                Some(settings) => with_model(Action::Sample(Box::new(settings.clone()))),
-                None => Err(NO_RUN.to_owned()),
-            },
+            Self::Sample => with_model(Action::Sample(Box::new(situation.sampling.clone()))),
             Self::ZoomIn => Ok(Action::ZoomIn),
             Self::ZoomOut => Ok(Action::ZoomOut),
             Self::ZoomReset => Ok(Action::ZoomReset),
@@ -237,9 +239,10 @@ impl MenuCommand {
     }
 }
 
-/// Takes the keys that give a command out of this frame's input. Plain keys count only while nothing is typed into.
-pub fn keys(ctx: &Context, situation: &Situation) -> Vec<Action> {
-    let typing = ctx.egui_wants_keyboard_input();
+/// Takes the keys that give a command out of this frame's input. Plain keys are left to a field that is typed into, and
+/// Space to a widget that it clicks.
+pub fn keys(ctx: &Context, situation: &Situation, space_clicks: bool) -> Vec<Action> {
+    let typing = ctx.text_edit_focused();
     let mut table: Vec<(MenuCommand, KeyboardShortcut)> =
         MenuCommand::ALL.iter().flat_map(|command| command.keys().iter().map(|key| (*command, *key))).collect();
     // Shift counts only where it is asked for, so the keys with it are tried first.
@@ -252,6 +255,7 @@ pub fn keys(ctx: &Context, situation: &Situation) -> Vec<Action> {
                 wanted.logical_key == *key
                     && modifiers.matches_logically(wanted.modifiers)
                     && (!typing || !wanted.conflicts_with_text_editing() || *key == Key::F1)
+                    && !(space_clicks && wanted.logical_key == Key::Space)
             });
             let Some((command, _)) = meant else { return true };
             if !*repeat || command.repeats() {
@@ -343,9 +347,7 @@ fn recent(
     }
     ui.menu_button(title, |ui| {
         for path in paths {
-            let name =
-                path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned());
-            if ui.button(name).on_hover_text(path.display().to_string()).clicked() {
+            if ui.button(file_name(path)).on_hover_text(path.display().to_string()).clicked() {
                 actions.push(action(path.clone()));
                 ui.close();
             }
@@ -366,7 +368,11 @@ fn view_menu(ui: &mut Ui, state: &MenuState<'_>, actions: &mut Vec<Action>) {
     ui.separator();
     for pane in Pane::ALL {
         let mut shown = state.layout.is_shown(pane);
-        if ui.checkbox(&mut shown, pane.title()).on_hover_text("Shows or hides this pane.").changed() {
+        if ui
+            .checkbox(&mut shown, pane.title())
+            .on_hover_text("Shows this pane, brings it to the front, or hides it.")
+            .changed()
+        {
             actions.push(Action::TogglePane(pane));
         }
     }
@@ -376,6 +382,16 @@ fn view_menu(ui: &mut Ui, state: &MenuState<'_>, actions: &mut Vec<Action>) {
         item(ui, command, state.situation, actions);
     }
 }
+
+/// What keys and pointer do in one place only.
+const OTHER_KEYS: [(&str, &str, &str); 6] = [
+    ("Arrows", "Another head", "In the grid of all heads, once one was clicked."),
+    ("Wheel", "Zoom a plot", "Into the steps around the pointer; sideways it moves."),
+    ("Drag", "Move a plot", "With the right button: zooms into the box that is drawn."),
+    ("Double click", "Fit a plot", "Shows everything again."),
+    ("Enter", "Go on", "In a dialog: takes the path, or presses the marked button."),
+    ("Escape", "Cancel", "In a dialog: closes it, and nothing has happened."),
+];
 
 /// The list of keys, in a window of its own.
 pub fn shortcuts_window(ctx: &Context) -> Vec<Action> {
@@ -389,6 +405,12 @@ pub fn shortcuts_window(ctx: &Context) -> Vec<Action> {
                 ui.label(theme::number(key));
                 ui.label(theme::heading(command.text()));
                 ui.weak(command.tip());
+                ui.end_row();
+            }
+            for (key, text, tip) in OTHER_KEYS {
+                ui.label(theme::number(key));
+                ui.label(theme::heading(text));
+                ui.weak(tip);
                 ui.end_row();
             }
         });
@@ -438,12 +460,24 @@ mod tests {
 
     #[test]
     fn commands_follow_the_run() {
-        let at = |phase| Situation { phase, ..Situation::default() };
+        let sampling = crate::preset::first().recipe.sampling;
+        let idle = Situation {
+            phase: Phase::Idle,
+            hindrance: None,
+            waiting: false,
+            blocked: None,
+            has_curve: false,
+            sampling,
+        };
+        let at = |phase| Situation { phase, ..idle.clone() };
         assert!(matches!(MenuCommand::TrainOrPause.action(&at(Phase::Training)), Ok(Action::Pause)));
         assert!(matches!(MenuCommand::TrainOrPause.action(&at(Phase::Paused)), Ok(Action::Train)));
         assert!(MenuCommand::TrainOrPause.action(&at(Phase::Completed)).is_err());
         assert!(MenuCommand::SaveCheckpoint.action(&at(Phase::Idle)).is_err());
-        let faulty = Situation { hindrance: Some("width 130".into()), ..Situation::default() };
+        let faulty = Situation { hindrance: Some("width 130".into()), ..idle.clone() };
         assert_eq!(MenuCommand::Step.action(&faulty).err().as_deref(), Some("width 130"));
+        let blocked = Situation { blocked: Some("its text is gone".into()), ..at(Phase::Paused) };
+        assert_eq!(MenuCommand::TrainOrPause.action(&blocked).err().as_deref(), Some("its text is gone"));
+        assert!(MenuCommand::Sample.action(&blocked).is_ok(), "looking and sampling still work");
     }
 }

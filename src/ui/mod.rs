@@ -13,6 +13,7 @@ pub mod loss_view;
 pub mod menus;
 mod notices;
 mod picture;
+mod question;
 mod recipe_panel;
 pub mod sample_view;
 mod screenshots;

@@ -6,7 +6,8 @@
 use std::time::Duration;
 
 use eframe::egui::{
-    self, Align2, Area, Context, Frame, Id, Label, Layout, Margin, Order, RichText, ScrollArea, Stroke, Ui,
+    self, Align2, Area, Context, Frame, Id, Label, Layout, Margin, Order, RichText, Role, ScrollArea, Stroke, Ui,
+    WidgetInfo,
 };
 
 use super::actions::Action;
@@ -15,7 +16,8 @@ use crate::store::{Level, LogLine, RunStore};
 
 /// More than this would cover the panes; the oldest goes first.
 const SHOWN_MAX: usize = 4;
-const WIDTH: f32 = 380.0;
+/// The recipe's column is a little wider.
+const WIDTH: f32 = 276.0;
 
 /// The notices on the screen.
 #[derive(Debug, Default)]
@@ -28,8 +30,8 @@ pub struct Notices {
 #[derive(Debug)]
 struct Notice {
     line: LogLine,
-    /// Seconds on the window's clock; an error stays until it is closed.
-    until: Option<f64>,
+    /// Seconds on the window's clock; the log keeps what was said.
+    until: f64,
 }
 
 impl Notices {
@@ -40,11 +42,12 @@ impl Notices {
             if !line.notice {
                 continue;
             }
-            let until = match line.level {
-                Level::Info => Some(now + 5.0),
-                Level::Warning => Some(now + 15.0),
-                Level::Error => None,
-            };
+            let until = now
+                + match line.level {
+                    Level::Info => 5.0,
+                    Level::Warning => 15.0,
+                    Level::Error => 30.0,
+                };
             self.shown.retain(|notice| notice.line.text != line.text);
             self.shown.push(Notice { line: line.clone(), until });
         }
@@ -52,18 +55,18 @@ impl Notices {
         self.shown.drain(..surplus);
     }
 
-    /// Paints the notices in the lower right corner.
+    /// Paints the notices in the lower left corner, over the end of the recipe: what is trained stays in sight.
     pub fn ui(&mut self, ctx: &Context) {
         let now = ctx.input(|input| input.time);
-        self.shown.retain(|notice| notice.until.is_none_or(|until| until > now));
+        self.shown.retain(|notice| notice.until > now);
         if self.shown.is_empty() {
             return;
         }
-        if let Some(next) = self.shown.iter().filter_map(|notice| notice.until).min_by(f64::total_cmp) {
+        if let Some(next) = self.shown.iter().map(|notice| notice.until).min_by(f64::total_cmp) {
             ctx.request_repaint_after(Duration::from_secs_f64((next - now).max(0.05)));
         }
         let mut closed = None;
-        Area::new(Id::unique("notices")).order(Order::Foreground).anchor(Align2::RIGHT_BOTTOM, [-14.0, -14.0]).show(
+        Area::new(Id::unique("notices")).order(Order::Foreground).anchor(Align2::LEFT_BOTTOM, [10.0, -10.0]).show(
             ctx,
             |ui| {
                 for notice in &self.shown {
@@ -83,7 +86,7 @@ impl Notices {
 fn notice_ui(ui: &mut Ui, line: &LogLine) -> bool {
     let visuals = ui.visuals();
     let edge = match line.level {
-        Level::Info => theme::accent(visuals),
+        Level::Info => theme::muted(visuals),
         Level::Warning | Level::Error => theme::warning(visuals),
     };
     let frame = Frame::popup(ui.style()).inner_margin(Margin { left: 14, right: 8, top: 8, bottom: 8 });
@@ -91,7 +94,9 @@ fn notice_ui(ui: &mut Ui, line: &LogLine) -> bool {
         ui.set_width(WIDTH);
         ui.horizontal_top(|ui| {
             let closed = ui.with_layout(Layout::right_to_left(egui::Align::Min), |ui| {
-                let closed = ui.button("Close").on_hover_text("Takes this notice away; the log keeps it.").clicked();
+                let close = ui.button("Close").on_hover_text("Takes this notice away; the log keeps it.");
+                close.widget_info(|| WidgetInfo::labeled(Role::Button, true, "Close notice"));
+                let closed = close.clicked();
                 ui.with_layout(Layout::left_to_right(egui::Align::Min), |ui| {
                     ui.add(Label::new(&line.text).wrap().selectable(true));
                 });
@@ -164,11 +169,11 @@ mod tests {
     }
 
     #[test]
-    fn an_error_stays_until_it_is_closed() {
+    fn an_error_stays_longest() {
         let (mut notices, mut store) = (Notices::default(), RunStore::default());
         store.note(Level::Error, "the disk is full");
         store.note(Level::Info, "saved");
         notices.collect(&store, 0.0);
-        assert_eq!(notices.shown.iter().map(|notice| notice.until).collect::<Vec<_>>(), [None, Some(5.0)]);
+        assert_eq!(notices.shown.iter().map(|notice| notice.until).collect::<Vec<_>>(), [30.0, 5.0]);
     }
 }

@@ -6,11 +6,11 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use eframe::egui::{
-    self, Align, CollapsingHeader, ComboBox, DragValue, Label, Layout, RichText, ScrollArea, Stroke, TextEdit, Ui, vec2,
+    self, Align, CollapsingHeader, ComboBox, DragValue, Label, Layout, RichText, ScrollArea, Stroke, Ui, vec2,
 };
 
 use super::actions::{Action, PickPurpose};
-use super::draft::{Draft, TextState};
+use super::draft::{Draft, TextState, file_name};
 use super::theme;
 use crate::preset::Preset;
 use crate::recipe::{Fault, Field, Recipe, TextSource, bytes_text, grouped};
@@ -20,12 +20,15 @@ pub struct RecipeState<'a> {
     pub draft: &'a Draft,
     pub presets: &'a [Preset],
     pub faults: &'a [Fault],
-    /// The recipe of the run that is there.
+    /// The recipe of the run that is there, as far as it has been changed since.
     pub run: Option<&'a Recipe>,
     pub recent_texts: &'a [PathBuf],
 }
 
 const VALUE_WIDTH: f32 = 92.0;
+
+const OPTIMIZER: [Field; 4] = [Field::WeightDecay, Field::Beta1, Field::Beta2, Field::GradientClip];
+const EVALUATION: [Field; 2] = [Field::EvaluationInterval, Field::EvaluationBatches];
 
 pub fn ui(ui: &mut Ui, state: &RecipeState<'_>) -> Vec<Action> {
     let mut actions = Vec::new();
@@ -41,8 +44,8 @@ pub fn ui(ui: &mut Ui, state: &RecipeState<'_>) -> Vec<Action> {
         costs(ui, state);
         section(ui, "Training");
         rows.training(ui);
-        CollapsingHeader::new("Optimizer and seed").show_unindented(ui, |ui| rows.optimizer(ui));
-        CollapsingHeader::new("Evaluation").show_unindented(ui, |ui| rows.evaluation(ui));
+        folded("Optimizer and seed", &OPTIMIZER, state).show_unindented(ui, |ui| rows.optimizer(ui));
+        folded("Evaluation", &EVALUATION, state).show_unindented(ui, |ui| rows.evaluation(ui));
         rows.elsewhere(ui);
         ui.add_space(8.0);
     });
@@ -50,6 +53,12 @@ pub fn ui(ui: &mut Ui, state: &RecipeState<'_>) -> Vec<Action> {
         actions.push(Action::EditRecipe(Box::new(rows.edited)));
     }
     actions
+}
+
+/// A section that may be folded away, but not while something in it is wrong.
+fn folded(title: &str, fields: &[Field], state: &RecipeState<'_>) -> CollapsingHeader {
+    let wrong = state.faults.iter().any(|fault| fields.contains(&fault.field));
+    CollapsingHeader::new(title).open(wrong.then_some(true))
 }
 
 fn section(ui: &mut Ui, title: &str) {
@@ -60,7 +69,7 @@ fn section(ui: &mut Ui, title: &str) {
 fn preset(ui: &mut Ui, state: &RecipeState<'_>, actions: &mut Vec<Action>) {
     let draft = state.draft;
     let known = state.presets.iter().find(|preset| preset.name == draft.name);
-    let changed = known.is_some_and(|preset| preset.recipe != draft.recipe);
+    let changed = known.is_some_and(|preset| draft.differs_from(preset));
     let title = if changed { format!("{} (changed)", draft.title) } else { draft.title.clone() };
     let label = ui.label(theme::heading("Preset"));
     let width = ui.available_width();
@@ -88,9 +97,7 @@ fn preset(ui: &mut Ui, state: &RecipeState<'_>, actions: &mut Vec<Action>) {
 fn text(ui: &mut Ui, state: &RecipeState<'_>, rows: &mut Rows<'_>, actions: &mut Vec<Action>) {
     let source = &state.draft.recipe.data.text;
     let name = match source {
-        TextSource::File(path) => {
-            path.file_name().map_or_else(|| source.to_string(), |name| name.to_string_lossy().into_owned())
-        }
+        TextSource::File(path) => file_name(path),
         TextSource::BuiltIn => "Built-in dialogues".into(),
     };
     ui.horizontal(|ui| {
@@ -124,12 +131,11 @@ fn text(ui: &mut Ui, state: &RecipeState<'_>, rows: &mut Rows<'_>, actions: &mut
         ui.menu_button("Other texts", |ui| {
             if ui.button("Built-in dialogues").on_hover_text("Short dialogues that the program makes itself.").clicked()
             {
-                rows.edited.data.text = TextSource::BuiltIn;
+                actions.push(Action::UseText(TextSource::BuiltIn));
                 ui.close();
             }
             for path in state.recent_texts {
-                let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
-                if ui.button(name).on_hover_text(path.display().to_string()).clicked() {
+                if ui.button(file_name(path)).on_hover_text(path.display().to_string()).clicked() {
                     actions.push(Action::OpenPath(PickPurpose::OpenText, path.clone()));
                     ui.close();
                 }
@@ -189,9 +195,12 @@ impl Rows<'_> {
             0.05,
             |r| &mut r.model.heads,
         );
-        self.number(ui, "Width", "Numbers that stand for one token inside the model.", Some(Field::Width), 0.5, |r| {
-            &mut r.model.width
-        });
+        let tip = "Numbers that stand for one token inside the model. Dragging keeps to multiples of the heads.";
+        let dragged = self.number(ui, "Width", tip, Some(Field::Width), 0.5, |r| &mut r.model.width);
+        if dragged {
+            let (width, heads) = (self.edited.model.width, self.edited.model.heads.max(1));
+            self.edited.model.width = (width.saturating_add(heads / 2) / heads).max(1).saturating_mul(heads);
+        }
         self.number(ui, "Context", "How many tokens the model sees at once.", Some(Field::Context), 0.5, |r| {
             &mut r.model.context
         });
@@ -223,7 +232,6 @@ impl Rows<'_> {
             "Learning rate",
             "Size of a step at its peak; a change applies at once.",
             Field::LearningRate,
-            false,
             |r| &mut r.training.learning_rate,
         );
         self.rate(
@@ -231,7 +239,6 @@ impl Rows<'_> {
             "Final learning rate",
             "Where the learning rate ends after its fall.",
             Field::FinalLearningRate,
-            true,
             |r| &mut r.training.final_learning_rate,
         );
         self.number(
@@ -271,45 +278,30 @@ impl Rows<'_> {
     fn evaluation(&mut self, ui: &mut Ui) {
         self.number(
             ui,
-            "Steps between looks",
-            "How often the validation loss is measured.",
+            "Evaluation interval",
+            "Steps from one measurement of the validation loss to the next.",
             Some(Field::EvaluationInterval),
             1.0,
             |r| &mut r.training.evaluation_interval,
         );
         self.number(
             ui,
-            "Batches in a look",
+            "Evaluation batches",
             "Random batches of each part in one measurement.",
             Some(Field::EvaluationBatches),
             0.1,
             |r| &mut r.training.evaluation_batches,
         );
-        let label =
-            ui.label("Probe text").on_hover_text("The text whose attention is shown; a change applies at once.");
-        let field = TextEdit::singleline(&mut self.edited.data.probe).desired_width(f32::INFINITY);
-        ui.add(field).labelled_by(label.id);
     }
 
-    /// Faults of fields that other panes edit, or that may be folded away.
+    /// Faults of fields that other panes edit.
     fn elsewhere(&self, ui: &mut Ui) {
-        let folded = [
-            Field::Probe,
-            Field::WeightDecay,
-            Field::Beta1,
-            Field::Beta2,
-            Field::GradientClip,
-            Field::EvaluationInterval,
-            Field::EvaluationBatches,
-            Field::SampleTokens,
-            Field::Temperature,
-            Field::TopP,
-        ];
-        for field in folded {
+        for field in [Field::Probe, Field::SampleTokens, Field::Temperature, Field::TopP] {
             self.fault(ui, field);
         }
     }
 
+    /// A whole number; true while it is dragged.
     fn number<N: egui::emath::Numeric>(
         &mut self,
         ui: &mut Ui,
@@ -318,15 +310,18 @@ impl Rows<'_> {
         field: Option<Field>,
         speed: f64,
         pick: fn(&mut Recipe) -> &mut N,
-    ) {
+    ) -> bool {
         self.row(ui, name, tip, field, pick, |value| {
-            DragValue::new(value).speed(speed).range(N::from_f64(0.0)..=N::from_f64(1e12)).custom_formatter(
-                |value, _| {
+            DragValue::new(value)
+                .speed(speed)
+                .range(N::from_f64(0.0)..=N::from_f64(1e12))
+                .custom_formatter(|value, _| {
                     // Whole numbers up to 2^53 are exact.
                     if value < 1e15 { grouped(value.max(0.0) as u64) } else { format!("{value}") }
-                },
-            )
-        });
+                })
+                // As it is shown, so it may be typed.
+                .custom_parser(|text| text.replace(|c: char| c == ',' || c.is_whitespace(), "").parse().ok())
+        })
     }
 
     fn fraction(&mut self, ui: &mut Ui, name: &str, tip: &str, field: Field, pick: fn(&mut Recipe) -> &mut f64) {
@@ -340,16 +335,7 @@ impl Rows<'_> {
     }
 
     /// A learning rate: dragging multiplies.
-    fn rate(
-        &mut self,
-        ui: &mut Ui,
-        name: &str,
-        tip: &str,
-        field: Field,
-        later: bool,
-        pick: fn(&mut Recipe) -> &mut f64,
-    ) {
-        let run = self.run.take_if(|_| !later);
+    fn rate(&mut self, ui: &mut Ui, name: &str, tip: &str, field: Field, pick: fn(&mut Recipe) -> &mut f64) {
         self.row(ui, name, tip, Some(field), pick, |value| {
             let speed = (*value * 0.01).max(1e-7);
             DragValue::new(value)
@@ -358,9 +344,9 @@ impl Rows<'_> {
                 .max_decimals(9)
                 .custom_formatter(|value, _| format!("{value}"))
         });
-        self.run = self.run.take().or(run);
     }
 
+    /// A field with its name and what is wrong with it; true while it is dragged.
     fn row<N: PartialEq>(
         &mut self,
         ui: &mut Ui,
@@ -369,7 +355,8 @@ impl Rows<'_> {
         field: Option<Field>,
         pick: fn(&mut Recipe) -> &mut N,
         widget: impl for<'v> FnOnce(&'v mut N) -> DragValue<'v>,
-    ) {
+    ) -> bool {
+        let mut dragged = false;
         let wrong = field.is_some_and(|field| self.faults.iter().any(|fault| fault.field == field));
         ui.horizontal(|ui| {
             let label = ui.label(name).on_hover_text(tip);
@@ -380,7 +367,10 @@ impl Rows<'_> {
                         let stroke = Stroke::new(1.5, theme::warning(ui.visuals()));
                         ui.visuals_mut().widgets.inactive.bg_stroke = stroke;
                     }
-                    let response = ui.add(widget(pick(&mut self.edited)).min_size(vec2(VALUE_WIDTH, 22.0)));
+                    // What is half typed is not meant yet, and a rate would go to the model at once.
+                    let widget = widget(pick(&mut self.edited)).update_while_editing(false);
+                    let response = ui.add(widget.min_size(vec2(VALUE_WIDTH, 22.0)));
+                    dragged = response.dragged();
                     response.labelled_by(label.id).on_hover_text(tip);
                 });
                 self.after_reset(ui, pick);
@@ -389,6 +379,7 @@ impl Rows<'_> {
         if let Some(field) = field {
             self.fault(ui, field);
         }
+        dragged
     }
 
     fn switch(&mut self, ui: &mut Ui, name: &str, tip: &str, pick: fn(&mut Recipe) -> &mut bool) {

@@ -41,6 +41,14 @@ fn take_all(out: &Path, home: &Path) -> Result<()> {
     let mut scene = Scene::open(home, [1280.0, 800.0]);
     scene.act(Action::SetTheme(Theme::Dark));
     scene.until("the text is read", |app| app.text_is_read())?;
+
+    let recipe = scene.app().draft().clone();
+    let mut wrong = recipe.clone();
+    wrong.model.width = 130;
+    scene.act(Action::EditRecipe(Box::new(wrong)));
+    scene.take(&out.join("wrong-width.png"))?;
+    scene.act(Action::EditRecipe(Box::new(recipe)));
+
     scene.act(Action::Train);
     scene.until("training", |app| app.store().latest.is_some_and(|latest| latest.step.0 >= PICTURED_STEP))?;
     scene.act(Action::Pause);
@@ -66,13 +74,7 @@ fn take_all(out: &Path, home: &Path) -> Result<()> {
     scene.act(Action::SetTheme(Theme::Dark));
     scene.resize([1280.0, 800.0]);
     scene.act(Action::ToggleShortcuts);
-    scene.take(&out.join("shortcuts.png"))?;
-    scene.act(Action::ToggleShortcuts);
-
-    let mut wrong = scene.app().draft().clone();
-    wrong.model.width = 130;
-    scene.act(Action::EditRecipe(Box::new(wrong)));
-    scene.take(&out.join("wrong-width.png"))
+    scene.take(&out.join("shortcuts.png"))
 }
 
 /// The window, off screen.

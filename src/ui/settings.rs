@@ -30,9 +30,10 @@ pub struct Settings {
     /// Size of the window's inside, in points.
     pub window: Option<(f32, f32)>,
     pub view: ViewSettings,
-    /// The recipe that was last worked on, with the title of the preset it came from.
+    /// The recipe that was last worked on, with name and title of what it came from.
     pub draft: Option<Recipe>,
     pub preset: String,
+    pub title: String,
     pub device: DeviceChoice,
     /// Newest first.
     pub recent_texts: Vec<PathBuf>,
@@ -52,6 +53,7 @@ impl Default for Settings {
             view: ViewSettings::default(),
             draft: None,
             preset: String::new(),
+            title: String::new(),
             device: DeviceChoice::Auto,
             recent_texts: Vec::new(),
             recent_runs: Vec::new(),

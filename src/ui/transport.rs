@@ -18,10 +18,6 @@ pub struct TransportState<'a> {
     pub store: &'a RunStore,
     pub situation: &'a Situation,
     pub draft: &'a Recipe,
-    /// A run that failed or ended can be opened again.
-    pub can_reopen: bool,
-    /// Why training stopped by itself: a loss that is no number.
-    pub diverged: Option<&'a str>,
 }
 
 /// The bar of buttons and progress.
@@ -55,9 +51,10 @@ pub fn ui(ui: &mut Ui, state: &TransportState<'_>) -> Vec<Action> {
 fn command(ui: &mut Ui, command: MenuCommand, state: &TransportState<'_>, actions: &mut Vec<Action>) {
     let training = state.situation.phase == Phase::Training;
     let main = command == MenuCommand::TrainOrPause;
-    let name = match (main, training) {
-        (true, true) => "Pause",
-        (true, false) => "Train",
+    let name = match (main, state.situation.phase) {
+        (true, Phase::Training) => "Pause",
+        (true, Phase::Paused) => "Go on",
+        (true, _) => "Train",
         (false, _) => command.text(),
     };
     let action = command.action(state.situation);
@@ -67,7 +64,7 @@ fn command(ui: &mut Ui, command: MenuCommand, state: &TransportState<'_>, action
     let icon = IdSalt::new("icon");
     let button =
         if main { Button::new((Atom::custom(icon, vec2(12.0, 12.0)), text.strong())) } else { Button::new(text) };
-    // As wide for "Pause" as for "Train", so that nothing beside it moves.
+    // As wide for "Pause" and "Go on" as for "Train", so that nothing beside it moves.
     let mut button = button.min_size(vec2(if main { 96.0 } else { 0.0 }, 34.0));
     if lit {
         button = button.fill(theme::accent(ui.visuals()));
@@ -108,28 +105,30 @@ fn status(ui: &mut Ui, state: &TransportState<'_>, actions: &mut Vec<Action>) {
         (Phase::Ending, _) => line(ui, RichText::new("Saving the run…")),
         (Phase::Preparing, _) => line(ui, RichText::new(store.preparing.as_deref().unwrap_or("preparing the run…"))),
         (Phase::Idle, Some(Outcome::Failed(why))) => {
-            if state.can_reopen
+            if let Some(ready) = &store.ready
                 && ui.button("Open the run again").on_hover_text("Goes on from its last checkpoint.").clicked()
-                && let Some(ready) = &store.ready
             {
                 actions.push(Action::OpenRun(ready.folder.clone()));
             }
             line(ui, RichText::new(why).color(warning))
         }
-        (Phase::Paused, _) if let Some(why) = state.diverged => {
+        (Phase::Paused, _) if let Some(why) = &store.diverged => {
             let tip = "Takes model and optimizer back to the newest checkpoint.";
             if ui.button("Back to the last good checkpoint").on_hover_text(tip).clicked() {
                 actions.push(Action::Rollback);
             }
             line(ui, RichText::new(why).color(warning))
         }
-        (Phase::Idle, _) => match &state.situation.hindrance {
-            Some(why) => line(ui, RichText::new(why).color(warning)),
-            None => line(
-                ui,
-                RichText::new("No run yet. Train starts one from the recipe.").color(theme::muted(ui.visuals())),
-            ),
-        },
+        (Phase::Paused, _) if let Some(why) = &state.situation.blocked => line(ui, RichText::new(why).color(warning)),
+        (Phase::Training, _) if let Some(preparing) = &store.preparing => line(ui, RichText::new(preparing)),
+        (Phase::Idle, _) => {
+            let muted = theme::muted(ui.visuals());
+            let (words, color) = match &state.situation.hindrance {
+                Some(why) => (why.as_str(), if state.situation.waiting { muted } else { warning }),
+                None => ("No run yet. Train starts one from the recipe.", muted),
+            };
+            line(ui, RichText::new(words).color(color))
+        }
         (Phase::Training | Phase::Paused | Phase::Completed, _) => step(ui, state),
     };
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -36,8 +37,7 @@ impl Place {
 
     /// The small recipe as a preset file, with `from` replaced by `to`.
     fn preset(&self, from: &str, to: &str) -> String {
-        let preset =
-            headlight::preset::Preset { recipe: small_recipe(), ..headlight::preset::built_in().swap_remove(0) };
+        let preset = headlight::preset::Preset { recipe: small_recipe(), ..headlight::preset::first() };
         let text = preset.to_ron();
         assert!(text.contains(from));
         self.file("preset.ron", text.replacen(from, to, 1).as_bytes())
@@ -122,10 +122,35 @@ fn a_killed_run_opens_again_and_goes_on() {
     let curves = headlight::runs::read_curves(&place.path("run")).expect("the curve is there");
     assert!(curves.steps.len() >= 10, "{} steps", curves.steps.len());
 
-    let found = events(&headlight_ok(&["resume", &run, "--device", "cpu", "--stop-at", "1", "--json"]));
+    let stop = (curves.steps.len() + 20).to_string();
+    let found = events(&headlight_ok(&["resume", &run, "--device", "cpu", "--stop-at", &stop, "--json"]));
     let ready = found.iter().find(|event| event["event"] == "ready").expect("ready");
     let from = ready["step"].as_u64().expect("a step");
     assert!(from >= 10 && from.is_multiple_of(10), "a checkpoint is made at each evaluation, not at {from}");
+    let again = losses(&found);
+    assert_eq!(again.first().map(|(step, _)| *step), Some(from + 1));
+    // What was logged past the checkpoint comes again, the same.
+    let logged = curves.steps.iter().map(|report| (report.step.0, f64::from(report.loss)));
+    for (logged, again) in logged.filter(|(step, _)| *step > from).zip(&again) {
+        assert_eq!(logged.0, again.0);
+        assert!((logged.1 - again.1).abs() < 1e-9, "{logged:?} is not {again:?}");
+    }
+}
+
+#[test]
+fn a_reader_that_stops_reading_loses_no_training() {
+    let place = Place::new();
+    let preset = place.preset("steps: 40", "steps: 100000");
+    let run = place.argument("run");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_headlight"))
+        .args(["train", "--recipe", &preset, "--device", "cpu", "--out", &run, "--json"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+    assert_eq!(lines.take(15).filter(Result::is_ok).count(), 15);
+    assert!(child.wait().expect("it ends").success());
+    assert!(place.path("run/checkpoint/last.safetensors").is_file());
 }
 
 #[test]
@@ -200,7 +225,10 @@ fn nonsense_is_refused_with_a_reason() {
         refused(&["train", "--recipe", preset, "--device", "cpu", "--out", &place.argument("out")], words);
     };
     train(&place.preset("width: 16", "width: 130").replace("preset.ron", "gone.ron"), &["gone.ron"]);
-    train(&place.preset("heads: 2", "heads: 3"), &["width 16 is not a multiple of 3 heads: try 15 or 18"]);
+    train(
+        &place.preset("heads: 2", "heads: 3"),
+        &["preset.ron", "width 16 is not a multiple of 3 heads: try 15 or 18"],
+    );
     train(&place.preset("width: 16", "width: 1000000000"), &["width 1000000000"]);
     train(&place.preset("heads: 2", "heads: 0"), &["heads 0"]);
     train(&place.preset("format: 1", "format: 3"), &["preset.ron", "format 3"]);

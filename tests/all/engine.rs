@@ -1,6 +1,6 @@
 //! The model and its training, held to what the papers say.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use headlight::lab::handle::{Origin, Place, RunHandle, RunSpec};
@@ -8,11 +8,14 @@ use headlight::lab::protocol::{
     Command, DeviceChoice, Event, HeadId, Outcome, RunState, SampleEvent, SampleRequest, Step, StepReport,
 };
 use headlight::recipe::{Recipe, TrainingRecipe};
-use headlight::runs::{Checkpoint, Kept};
+use headlight::runs::{Checkpoint, Kept, Owner};
 use headlight::text::TokenId;
 use headlight::train::{Probe, logits, record_attention};
 
 use crate::{small_dataset, small_recipe, small_trainer};
+
+/// burn's Flex has one generator of random numbers for the whole process: only one trainer with dropout at a time.
+static DROPOUT: Mutex<()> = Mutex::new(());
 
 fn ids(numbers: &[u32]) -> Vec<TokenId> {
     numbers.iter().map(|&number| TokenId(number)).collect()
@@ -72,11 +75,12 @@ fn a_fresh_model_knows_nothing_and_learns() {
 
 #[test]
 fn dropout_changes_training_but_not_evaluation() {
+    let _alone = DROPOUT.lock().unwrap_or_else(PoisonError::into_inner);
     let mut recipe = small_recipe();
     let plain = small_trainer(recipe.clone()).step().expect("finite").loss;
     recipe.model.dropout = 0.5;
     let mut trainer = small_trainer(recipe.clone());
-    assert_eq!(trainer.evaluate(), small_trainer(small_recipe()).evaluate());
+    assert_eq!(trainer.evaluate(&mut || true), small_trainer(small_recipe()).evaluate(&mut || true));
     let dropped = trainer.step().expect("finite").loss;
     assert_ne!(plain, dropped);
     // The same seed drops the same activations.
@@ -84,7 +88,19 @@ fn dropout_changes_training_but_not_evaluation() {
 }
 
 #[test]
+fn an_evaluation_can_be_called_off() {
+    let trainer = small_trainer(small_recipe());
+    let mut batches = 0;
+    let found = trainer.evaluate(&mut || {
+        batches += 1;
+        batches < 3
+    });
+    assert_eq!((found, batches), (None, 3));
+}
+
+#[test]
 fn interrupted_training_is_the_same_bit_for_bit() {
+    let _alone = DROPOUT.lock().unwrap_or_else(PoisonError::into_inner);
     let mut recipe = small_recipe();
     recipe.model.dropout = 0.1;
     recipe.model.biases = true;
@@ -103,10 +119,10 @@ fn interrupted_training_is_the_same_bit_for_bit() {
         elapsed_secs: 0.0,
         best_validation_loss: None,
     };
-    Checkpoint::save(&path, &first.validation_model(), first.optimizer(), state).expect("saved");
-    let vocabulary = first.dataset().tokenizer.vocabulary();
+    let owner = Owner::new(&recipe.model, &first.dataset().tokenizer);
+    Checkpoint::save(&path, &first.validation_model(), first.optimizer(), state, &owner).expect("saved");
     let device = headlight::device::cpu();
-    let checkpoint = Checkpoint::load(&path, &recipe.model, vocabulary, &device).expect("loaded");
+    let checkpoint = Checkpoint::load(&path, &owner, &device).expect("loaded");
     assert_eq!(checkpoint.state, state);
     let Checkpoint { model, optimizer, state } = checkpoint;
     let mut second = headlight::train::Trainer::resume(recipe, small_dataset(), device, model, optimizer, state.step);
@@ -206,15 +222,30 @@ fn a_loss_that_is_no_number_pauses_before_harm_is_done() {
     let recipe = small_recipe();
     let dataset = headlight::text::Dataset::built_in();
     let device = headlight::device::cpu();
-    let checkpoint = Checkpoint::load(&path, &recipe.model, dataset.tokenizer.vocabulary(), &device).expect("loaded");
+    let owner = Owner::new(&recipe.model, &dataset.tokenizer);
+    let good = std::fs::read(&path).expect("readable");
+    let checkpoint = Checkpoint::load(&path, &owner, &device).expect("loaded");
     let broken = burn_infinity(checkpoint.model);
-    Checkpoint::save(&path, &broken, &checkpoint.optimizer, checkpoint.state).expect("saved");
+    Checkpoint::save(&path, &broken, &checkpoint.optimizer, checkpoint.state, &owner).expect("saved");
 
     let origin = Origin::Open { folder: folder.path().join("run") };
     let mut run = Followed::open(origin, false, folder);
     let event = run.until(|event| matches!(event, Event::Diverged { .. }));
     assert!(matches!(&event, Event::Diverged { step: Step(1), message } if message.contains("step 2")), "{event:?}");
     assert!(run.steps().is_empty());
+
+    // Nothing of it is saved, going on is refused, and going back mends it.
+    std::fs::write(&path, &good).expect("written");
+    run.handle.send(Command::Checkpoint);
+    run.handle.send(Command::Resume);
+    run.until(|event| matches!(event, Event::Warning(why) if why.contains("nothing was saved")));
+    run.until(|event| matches!(event, Event::Warning(why) if why.contains("go back")));
+    assert!(std::fs::read(&path).expect("readable") == good);
+    run.handle.send(Command::Rollback);
+    run.until(|event| matches!(event, Event::WentBack { step: Step(1), .. }));
+    run.handle.send(Command::Resume);
+    run.until_state(RunState::Completed);
+    assert_eq!(run.steps().first().map(|report| report.step), Some(Step(2)));
 }
 
 fn burn_infinity(model: headlight::model::Gpt) -> headlight::model::Gpt {

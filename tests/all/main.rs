@@ -34,7 +34,7 @@ fn text(path: &Path) -> &str {
 
 /// A model that steps in a few milliseconds.
 fn small_recipe() -> Recipe {
-    let mut recipe = preset::built_in().swap_remove(0).recipe;
+    let mut recipe = preset::first().recipe;
     recipe.model = ModelRecipe { layers: 2, heads: 2, width: 16, context: 16, ..recipe.model };
     recipe.training.batch = 4;
     recipe.training.steps = 40;

@@ -1,12 +1,15 @@
 //! Run folders and checkpoints: nothing a file says is trusted, nothing is lost.
 
 use std::fs;
+use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use headlight::lab::protocol::{Step, StepReport, ValidationReport};
 use headlight::recipe::Recipe;
 use headlight::runs::{
-    Checkpoint, Kept, RunError, RunFile, RunFolder, TrainingState, export_safetensors, read_curves, write_atomic,
+    Checkpoint, Kept, Owner, RunError, RunFile, RunFolder, TrainingState, export_safetensors, read_curves, write_atomic,
 };
+use headlight::text::CharTokenizer;
 use headlight::train::Trainer;
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -38,75 +41,98 @@ fn report(step: u64, loss: f32) -> StepReport {
     }
 }
 
-/// A saved checkpoint after one step, and its folder.
-fn saved() -> (TempDir, std::path::PathBuf, Recipe, usize) {
-    let mut trainer = small_trainer(small_recipe());
-    trainer.step().expect("finite");
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("last.safetensors");
-    Checkpoint::save(&path, &trainer.validation_model(), trainer.optimizer(), state(1)).expect("saved");
-    (folder, path, trainer.recipe().clone(), trainer.dataset().tokenizer.vocabulary())
+/// A saved checkpoint after one step, and what it is of.
+struct Saved {
+    _folder: TempDir,
+    path: PathBuf,
+    recipe: Recipe,
+    tokenizer: CharTokenizer,
 }
 
-fn load_error(path: &std::path::Path, recipe: &Recipe, vocabulary: usize) -> String {
-    let error = Checkpoint::load(path, &recipe.model, vocabulary, &headlight::device::cpu()).expect_err("refused");
-    let message = error.to_string();
-    assert!(message.contains("last.safetensors"), "the file is not named: {message}");
-    message
+impl Saved {
+    fn new() -> Self {
+        let mut trainer = small_trainer(small_recipe());
+        trainer.step().expect("finite");
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("last.safetensors");
+        let (recipe, tokenizer) = (trainer.recipe().clone(), trainer.dataset().tokenizer.clone());
+        let owner = Owner::new(&recipe.model, &tokenizer);
+        Checkpoint::save(&path, &trainer.validation_model(), trainer.optimizer(), state(1), &owner).expect("saved");
+        Self { _folder: folder, path, recipe, tokenizer }
+    }
+
+    fn load(&self, recipe: &Recipe, tokenizer: &CharTokenizer) -> Result<Checkpoint, RunError> {
+        Checkpoint::load(&self.path, &Owner::new(&recipe.model, tokenizer), &headlight::device::cpu())
+    }
+
+    /// The file must be refused under this recipe and tokenizer, by name and for this reason.
+    fn refused(&self, recipe: &Recipe, tokenizer: &CharTokenizer, reason: &str) {
+        let message = self.load(recipe, tokenizer).expect_err("refused").to_string();
+        assert!(message.contains("last.safetensors") && message.contains(reason), "not '{reason}': {message}");
+    }
 }
 
 #[test]
 fn damaged_checkpoints_are_refused_by_name() {
-    let (_folder, path, recipe, vocabulary) = saved();
-    let good = fs::read(&path).expect("readable");
-
-    fs::write(&path, &good[..good.len() / 2]).expect("written");
-    assert!(load_error(&path, &recipe, vocabulary).contains("cut short"));
-
+    let saved = Saved::new();
+    let good = fs::read(&saved.path).expect("readable");
+    let with = |bytes: &[u8], reason| {
+        fs::write(&saved.path, bytes).expect("written");
+        saved.refused(&saved.recipe, &saved.tokenizer, reason);
+    };
+    with(&good[..good.len() / 2], "cut short");
+    with(b"", "cut short");
     let mut altered = good.clone();
     let middle = altered.len() - 100;
     altered[middle] ^= 0x40;
-    fs::write(&path, &altered).expect("written");
-    assert!(load_error(&path, &recipe, vocabulary).contains("altered"));
-
+    with(&altered, "altered");
     let mut lying = good.clone();
     lying[..8].copy_from_slice(&(1_u64 << 45).to_le_bytes());
-    fs::write(&path, &lying).expect("written");
-    load_error(&path, &recipe, vocabulary);
+    with(&lying, "cut short");
+    fs::write(&saved.path, &good).expect("written");
+    saved.load(&saved.recipe, &saved.tokenizer).expect("the good file is taken");
+}
 
-    fs::write(&path, b"").expect("written");
-    load_error(&path, &recipe, vocabulary);
-
-    fs::write(&path, &good).expect("written");
-    assert!(load_error(&path, &recipe, vocabulary + 1).contains("transformer.wte.weight"));
-    let mut wider = recipe.clone();
-    wider.model.layers += 1;
-    assert!(load_error(&path, &wider, vocabulary).contains("transformer.h.2"));
+#[test]
+fn a_checkpoint_of_another_model_or_vocabulary_is_refused() {
+    let saved = Saved::new();
+    let with = |change: fn(&mut Recipe), reason| {
+        let mut recipe = saved.recipe.clone();
+        change(&mut recipe);
+        saved.refused(&recipe, &saved.tokenizer, reason);
+    };
+    with(|recipe| recipe.model.layers = 3, "'transformer.h.2.attn.c_attn.weight' is missing");
+    with(|recipe| recipe.model.layers = 1, "'transformer.h.1.attn.c_attn.weight' is left over");
+    with(|recipe| recipe.model.width = 32, "transformer.wte.weight");
+    with(|recipe| recipe.model.heads = 4, "another model");
+    let mut characters = saved.tokenizer.characters().to_vec();
+    characters.push('ω');
+    saved.refused(&saved.recipe, &CharTokenizer::from_chars(characters.clone()), "transformer.wte.weight");
+    // As many characters, but not the same.
+    characters.remove(0);
+    saved.refused(&saved.recipe, &CharTokenizer::from_chars(characters), "another vocabulary");
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
-    /// Whatever happens to a checkpoint's bytes, reading it ends in an answer, and a changed one is never taken.
+    #![proptest_config(ProptestConfig::with_cases(300))]
+    /// Whatever happens to a checkpoint's bytes, reading it ends in an error and never in a panic.
     #[test]
-    fn altered_checkpoints_never_panic(place in 0_usize..4096, bit in 0_u8..8, cut in proptest::option::of(0_usize..4096)) {
-        use std::sync::OnceLock;
-        static GOOD: OnceLock<(TempDir, Vec<u8>, Recipe, usize)> = OnceLock::new();
-        let (folder, good, recipe, vocabulary) = GOOD.get_or_init(|| {
-            let (folder, path, recipe, vocabulary) = saved();
-            let bytes = fs::read(path).expect("readable");
-            (folder, bytes, recipe, vocabulary)
+    fn altered_checkpoints_are_never_taken(place in any::<prop::sample::Index>(), in_header: bool, bit in 0_u8..8, cut in 0_usize..4096) {
+        static GOOD: OnceLock<(Saved, Vec<u8>)> = OnceLock::new();
+        let (saved, good) = GOOD.get_or_init(|| {
+            let saved = Saved::new();
+            let bytes = fs::read(&saved.path).expect("readable");
+            (saved, bytes)
         });
         let mut bytes = good.clone();
         // The header is where a lie does most.
-        let place = place % bytes.len();
-        bytes[place] ^= 1 << bit;
-        bytes.truncate(cut.map_or(bytes.len(), |cut| bytes.len() - cut % bytes.len()));
-        let path = folder.path().join("altered.safetensors");
-        fs::write(&path, &bytes).expect("written");
-        if let Ok(found) = Checkpoint::load(&path, &recipe.model, *vocabulary, &headlight::device::cpu()) {
-            // Only the state's own numbers can change without a trace; weights cannot.
-            prop_assert_ne!(found.state, state(1));
+        let header = 8 + u64::from_le_bytes(good[..8].try_into().expect("eight bytes")) as usize;
+        bytes[place.index(if in_header { header } else { good.len() })] ^= 1 << bit;
+        if cut % 4 == 0 {
+            bytes.truncate(bytes.len() - cut);
         }
+        fs::write(&saved.path, &bytes).expect("written");
+        prop_assert!(saved.load(&saved.recipe, &saved.tokenizer).is_err());
     }
 }
 
@@ -131,7 +157,12 @@ fn the_log_survives_a_torn_line_and_forgets_what_a_resume_voids() {
     bytes.extend(b"{\"kind\":\"step\",\"st");
     fs::write(&log, bytes).expect("written");
 
+    // And in the middle of a checkpoint.
+    fs::create_dir_all(path.join("checkpoint")).expect("made");
+    fs::write(path.join("checkpoint/.last.safetensors.1.part"), "half").expect("written");
+
     let mut run = RunFolder::open(&path).expect("opens again");
+    assert!(!path.join("checkpoint/.last.safetensors.1.part").exists(), "what is nobody's is taken away");
     run.log_resumed(Step(3)).expect("logged");
     run.log_step(report(4, 40.0)).expect("logged");
     run.flush().expect("flushed");
@@ -195,6 +226,8 @@ fn exported_weights_have_pytorchs_names_and_layout() {
     let model = trainer.validation_model();
     let tokenizer = &trainer.dataset().tokenizer;
     export_safetensors(folder.path(), &model, &trainer.recipe().model, tokenizer).expect("exported");
+    let again = export_safetensors(folder.path(), &model, &trainer.recipe().model, tokenizer);
+    assert!(matches!(again, Err(RunError::Occupied { .. })), "what is there is not replaced");
     let bytes = fs::read(folder.path().join("model.safetensors")).expect("readable");
     let file = safetensors::SafeTensors::deserialize(&bytes).expect("a whole file");
     let shape = |name| file.tensor(name).unwrap_or_else(|_| panic!("{name} is there")).shape().to_vec();

@@ -15,7 +15,7 @@ use crate::store::RunStore;
 
 const GAP: f32 = 5.0;
 const CELL_MIN: f32 = 36.0;
-const CELL_MAX: f32 = 240.0;
+const CELL_MAX: f32 = 400.0;
 /// Pixels along a thumbnail: more could hardly be seen, and many heads have to be drawn.
 const THUMBNAIL_PIXELS_MAX: usize = 128;
 
@@ -110,7 +110,7 @@ impl AttentionView {
         let mut slot = self.thumbnails.remove(&head);
         let texture = Picture::texture(&mut slot, ui.ctx(), snapshot, subject).id();
         self.thumbnails.extend(slot.map(|picture| (head, picture)));
-        colormap::paint_map(ui.painter(), cell, texture, 6.0, visuals);
+        colormap::paint_map(ui.painter(), cell, texture, colormap::WHOLE, 6.0, visuals);
         let frame = if selected {
             Stroke::new(if response.has_focus() { 3.0 } else { 2.0 }, theme::accent(visuals))
         } else if response.hovered() {
@@ -171,7 +171,8 @@ impl Grid {
         let cell = (room.x / heads as f32).min(room.y / layers as f32) - GAP;
         let cell = cell.floor().clamp(CELL_MIN, CELL_MAX);
         let size = margin + (cell + GAP) * vec2(heads as f32, layers as f32);
-        let (area, _) = ui.allocate_exact_size(size, Sense::hover());
+        let (area, _) = ui.allocate_exact_size(size.max(vec2(ui.available_width(), 0.0)), Sense::hover());
+        let area = area.with_min_x(area.left() + ((area.width() - size.x) / 2.0).floor());
         Self { area, margin, cell, layers, heads }
     }
 

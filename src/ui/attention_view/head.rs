@@ -1,12 +1,14 @@
-//! One head, as large as the pane allows: a row for each query, a column for each key.
+//! One head, as large as the pane allows: a row for each query, a column for each key. Wheel and drag go closer, arrow
+//! keys go from cell to cell.
 
 use eframe::egui::{
-    Align2, FontId, Painter, Pos2, Rect, Role, Sense, StrokeKind, TextStyle, Ui, Vec2, Visuals, WidgetInfo,
-    epaint::TextShape, pos2, vec2,
+    Align2, EventFilter, FontId, Key, Modifiers, Painter, Pos2, Rect, Response, Role, Sense, Stroke, StrokeKind,
+    TextStyle, Ui, Vec2, Visuals, WidgetInfo, epaint::TextShape, pos2, vec2,
 };
 
 use super::super::actions::{Action, ViewSettings};
 use super::super::{colormap, theme};
+use super::look::{Cell, Look};
 use super::picture::{Picture, Subject};
 use super::{AttentionView, nothing_yet, scale_of, selected_in};
 use crate::lab::protocol::{AttentionSnapshot, HeadId};
@@ -16,18 +18,11 @@ use crate::store::RunStore;
 /// Characters of a token along an axis; the readout shows all of it.
 const LABEL_CHARACTERS_MAX: usize = 8;
 
-/// What the pointer is on.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Cell {
-    query: usize,
-    key: usize,
-}
-
 impl AttentionView {
     /// The selected head, enlarged, with the weight under the pointer.
     pub fn head_ui(&mut self, ui: &mut Ui, store: &RunStore, view: &ViewSettings) -> Vec<Action> {
         let Some(snapshot) = store.attention.as_ref().filter(|snapshot| !snapshot.tokens.is_empty()) else {
-            self.enlarged = None;
+            (self.enlarged, self.look) = (None, None);
             nothing_yet(ui, "The head chosen in the grid appears here, enlarged.");
             return Vec::new();
         };
@@ -36,25 +31,33 @@ impl AttentionView {
         let (readout, readout_response) =
             ui.allocate_exact_size(vec2(ui.available_width(), 2.0 * line), Sense::hover());
         let (pane, _) = ui.allocate_exact_size(ui.available_size(), Sense::hover());
-        let map = Map::new(ui, pane, snapshot);
-        let response = ui.interact(map.square, ui.make_persistent_id("enlarged head"), Sense::hover());
+        let look = self.look.filter(|look| look.tokens == snapshot.tokens.len());
+        let mut map = Map::new(ui, pane, snapshot, look.unwrap_or(Look::whole(snapshot.tokens.len())));
+        let response = ui.interact(map.square, ui.make_persistent_id("enlarged head"), Sense::click_and_drag());
         let name = format!("Attention of layer {}, head {}", head.layer + 1, head.head + 1);
         response.widget_info(|| WidgetInfo::labeled(Role::Image, true, &name));
-        let hovered = response.hover_pos().and_then(|pointer| map.cell_at(pointer));
+        map.steer(ui, &response);
+        self.look = Some(map.look);
+        let read = map.look.marked.or_else(|| map.cell_at(response.hover_pos()?));
 
-        let pixels_max = (map.square.width() * ui.ctx().pixels_per_point()).max(1.0) as usize;
+        // Closer, every token has its pixel; the picture then stays the same wherever one looks.
+        let pixels = (map.square.width() * ui.ctx().pixels_per_point()).max(1.0) as usize;
+        let pixels_max = if map.look.is_whole() { pixels } else { snapshot.tokens.len() };
         let subject = Subject { version: store.attention_version, head, scale: scale_of(view), pixels_max };
         let texture = Picture::texture(&mut self.enlarged, ui.ctx(), snapshot, subject).id();
         let painter = ui.painter().with_clip_rect(pane.intersect(ui.clip_rect()));
-        colormap::paint_map(&painter, map.square, texture, 8.0, ui.visuals());
-        let frame = ui.visuals().widgets.noninteractive.bg_stroke;
+        let tokens = snapshot.tokens.len() as f32;
+        let part = Rect::from_min_size((map.look.first / tokens).to_pos2(), Vec2::splat(map.look.shown / tokens));
+        colormap::paint_map(&painter, map.square, texture, part, 8.0, ui.visuals());
+        let focused = Stroke::new(2.0, theme::accent(ui.visuals()));
+        let frame = if response.has_focus() { focused } else { ui.visuals().widgets.noninteractive.bg_stroke };
         painter.rect_stroke(map.square, 0.0, frame, StrokeKind::Outside);
-        if let Some(cell) = hovered {
+        if let Some(cell) = read {
             map.mark(&painter, cell);
         }
-        map.labels(&painter, snapshot, hovered, ui.visuals());
+        map.labels(&painter, snapshot, read, ui.visuals());
 
-        let [weight, place] = words(snapshot, head, hovered);
+        let [weight, place] = words(snapshot, head, read);
         let (mono, small) = (TextStyle::Monospace.resolve(ui.style()), TextStyle::Small.resolve(ui.style()));
         let clipped = ui.painter().with_clip_rect(readout.intersect(ui.clip_rect()));
         clipped.text(readout.left_top(), Align2::LEFT_TOP, &weight, mono, ui.visuals().strong_text_color());
@@ -66,9 +69,9 @@ impl AttentionView {
 }
 
 /// The readout's two lines. The weight is the snapshot's own, never a colour read back.
-fn words(snapshot: &AttentionSnapshot, head: HeadId, hovered: Option<Cell>) -> [String; 2] {
+fn words(snapshot: &AttentionSnapshot, head: HeadId, read: Option<Cell>) -> [String; 2] {
     let place = format!("layer {} · head {} · step {}", head.layer + 1, head.head + 1, grouped(snapshot.step.0));
-    let Some(Cell { query, key }) = hovered else {
+    let Some(Cell { query, key }) = read else {
         return ["Point at a cell to read its weight".into(), format!("rows: queries · columns: keys · {place}")];
     };
     let (from, to) = (&snapshot.tokens[query], &snapshot.tokens[key]);
@@ -87,20 +90,20 @@ fn weight_text(weight: f32) -> String {
 /// Where the heatmap and its labels are in the pane.
 struct Map {
     square: Rect,
-    tokens: usize,
+    look: Look,
     font: FontId,
     /// Tokens of one character stand upright along the top; longer ones are turned.
     turned: bool,
 }
 
 impl Map {
-    fn new(ui: &Ui, pane: Rect, snapshot: &AttentionSnapshot) -> Self {
+    fn new(ui: &Ui, pane: Rect, snapshot: &AttentionSnapshot, look: Look) -> Self {
         let tokens = snapshot.tokens.len();
         let longest = snapshot.tokens.iter().map(|token| token.chars().count()).max().unwrap_or(1);
         let longest = longest.min(LABEL_CHARACTERS_MAX + 1);
         let turned = longest > 1;
         let rough = pane.width().min(pane.height()) / (tokens + 1) as f32;
-        let font = FontId::monospace((rough * 0.8).floor().clamp(9.0, 14.0));
+        let font = FontId::monospace((rough * 0.8).floor().clamp(11.0, 14.0));
         let character = ui.ctx().fonts_mut(|fonts| fonts.glyph_width(&font, 'm'));
         let left = longest as f32 * character + 8.0;
         let top = if turned { left } else { font.size + 6.0 };
@@ -114,50 +117,97 @@ impl Map {
         let spare = (room.x - side).max(0.0) / 2.0;
         let corner = pane.min + vec2(left + spare, top);
         let corner = (corner * pixels_per_point).round() / pixels_per_point;
-        Self { square: Rect::from_min_size(corner, Vec2::splat(side)), tokens, font, turned }
+        Self { square: Rect::from_min_size(corner, Vec2::splat(side)), look, font, turned }
+    }
+
+    /// Does what the pointer and the keys ask for.
+    fn steer(&mut self, ui: &Ui, response: &Response) {
+        if response.clicked() {
+            response.request_focus();
+        }
+        if response.double_clicked() {
+            self.look = Look { marked: self.look.marked, ..Look::whole(self.look.tokens) };
+        }
+        self.look.go_to(self.look.first - response.drag_delta() / self.cell_side());
+        if let Some(pointer) = response.hover_pos() {
+            let (wheel, moved) = ui.input(|input| (input.smooth_scroll_delta.y, input.pointer.delta() != Vec2::ZERO));
+            if wheel != 0.0 {
+                self.look.zoom((-wheel / 240.0).exp(), self.token_at(pointer));
+            }
+            if wheel != 0.0 || moved {
+                self.look.marked = None;
+            }
+        }
+        if !response.has_focus() {
+            self.look.marked = None;
+            return;
+        }
+        let arrows = EventFilter { horizontal_arrows: true, vertical_arrows: true, ..EventFilter::default() };
+        ui.memory_mut(|memory| memory.set_focus_lock_filter(response.id, arrows));
+        for (key, keys, queries) in
+            [(Key::ArrowLeft, -1, 0), (Key::ArrowRight, 1, 0), (Key::ArrowUp, 0, -1), (Key::ArrowDown, 0, 1)]
+        {
+            for _ in 0..ui.input_mut(|input| input.count_and_consume_key(Modifiers::NONE, key)) {
+                let last = self.look.tokens - 1;
+                let from = self.look.marked.or_else(|| self.cell_at(response.hover_pos()?));
+                match from {
+                    Some(from) => self.look.step(from, keys, queries),
+                    // The newest token's look at itself.
+                    None => self.look.step(Cell { query: last, key: last }, 0, 0),
+                }
+            }
+        }
     }
 
     fn cell_side(&self) -> f32 {
-        self.square.width() / self.tokens as f32
+        self.square.width() / self.look.shown
+    }
+
+    /// The key (x) and the query (y) at a place, with parts of a cell.
+    fn token_at(&self, pointer: Pos2) -> Vec2 {
+        self.look.first + (pointer - self.square.min) / self.cell_side()
     }
 
     fn cell_at(&self, pointer: Pos2) -> Option<Cell> {
-        let place = (pointer - self.square.min) / self.cell_side();
-        let inside = |place: f32| (place >= 0.0 && place < self.tokens as f32).then_some(place as usize);
+        let place = self.token_at(pointer);
+        let inside = |place: f32| (place >= 0.0 && place < self.look.tokens as f32).then_some(place as usize);
         Some(Cell { query: inside(place.y)?, key: inside(place.x)? })
+    }
+
+    /// How far the middle of a row or column is from the edge of the map where tokens from `first` on are in sight.
+    fn middle(&self, index: usize, first: f32) -> f32 {
+        (index as f32 + 0.5 - first) * self.cell_side()
     }
 
     /// Marks the row of the query and the column of the key.
     fn mark(&self, painter: &Painter, Cell { query, key }: Cell) {
-        let side = self.cell_side();
-        let band = |index: usize| {
-            let middle = (index as f32 + 0.5) * side;
-            let half = side.max(3.0) / 2.0;
-            middle - half..=middle + half
-        };
-        let square = self.square;
-        let (top, left) = (band(query), band(key));
-        let row = Rect::from_x_y_ranges(square.x_range(), square.top() + top.start()..=square.top() + top.end());
-        let column = Rect::from_x_y_ranges(square.left() + left.start()..=square.left() + left.end(), square.y_range());
-        colormap::mark_on_map(painter, row);
-        colormap::mark_on_map(painter, column);
+        let (square, thickness) = (self.square, self.cell_side().max(3.0));
+        let middle = square.min + vec2(self.middle(key, self.look.first.x), self.middle(query, self.look.first.y));
+        let row = Rect::from_center_size(pos2(square.center().x, middle.y), vec2(square.width(), thickness));
+        let column = Rect::from_center_size(pos2(middle.x, square.center().y), vec2(thickness, square.height()));
+        let painter = painter.with_clip_rect(painter.clip_rect().intersect(square.expand(1.0)));
+        colormap::mark_on_map(&painter, row);
+        colormap::mark_on_map(&painter, column);
     }
 
     /// Tokens along both axes; when they stand too close, every second, third… one.
-    fn labels(&self, painter: &Painter, snapshot: &AttentionSnapshot, hovered: Option<Cell>, visuals: &Visuals) {
-        let side = self.cell_side();
-        let stride = ((self.font.size + 1.0) / side).ceil().max(1.0) as usize;
-        for index in 0..self.tokens {
-            let token = shortened(&snapshot.tokens[index]);
-            let middle = (index as f32 + 0.5) * side;
-            for (vertical, marked) in [(true, hovered.map(|cell| cell.query)), (false, hovered.map(|cell| cell.key))] {
+    fn labels(&self, painter: &Painter, snapshot: &AttentionSnapshot, read: Option<Cell>, visuals: &Visuals) {
+        let stride = ((self.font.size + 1.0) / self.cell_side()).ceil().max(1.0) as usize;
+        let Vec2 { x: first_key, y: first_query } = self.look.first;
+        let axes = [(true, first_query, read.map(|cell| cell.query)), (false, first_key, read.map(|cell| cell.key))];
+        for (vertical, first, marked) in axes {
+            let last = ((first + self.look.shown).ceil() as usize).min(snapshot.tokens.len());
+            for index in first as usize..last {
                 let is_marked = marked == Some(index);
                 let hidden = marked.is_some_and(|marked| marked.abs_diff(index) < stride);
-                if !is_marked && (hidden || !index.is_multiple_of(stride)) {
+                let middle = self.middle(index, first);
+                let outside = !(0.0..=self.square.width()).contains(&middle);
+                if outside || !is_marked && (hidden || !index.is_multiple_of(stride)) {
                     continue;
                 }
+                let token = shortened(&snapshot.tokens[index]);
                 let color = if is_marked { theme::accent(visuals) } else { theme::muted(visuals) };
-                let galley = painter.layout_no_wrap(token.clone(), self.font.clone(), color);
+                let galley = painter.layout_no_wrap(token, self.font.clone(), color);
                 let size = galley.size();
                 let shape = if vertical {
                     let place = pos2(self.square.left() - 5.0 - size.x, self.square.top() + middle - size.y / 2.0);

@@ -66,7 +66,15 @@ pub(super) fn log_marks(input: GridInput) -> Vec<GridMark> {
         let decades = low.floor() as i32..=high.ceil() as i32;
         decades.flat_map(|decade| [1.0, 2.0, 5.0].map(|digit| digit * 10.0_f64.powi(decade))).collect()
     };
-    let places: Vec<f64> = values.into_iter().map(f64::log10).collect();
+    let mut places: Vec<f64> = values.into_iter().map(f64::log10).collect();
+    // Where they would crowd, one stands for several.
+    let mut last = f64::NEG_INFINITY;
+    places.retain(|&place| {
+        place - last >= 1.9 * input.base_step_size && {
+            last = place;
+            true
+        }
+    });
     let gap = |index: usize| {
         let before = index.checked_sub(1).map_or(f64::INFINITY, |before| places[index] - places[before]);
         let after = places.get(index + 1).map_or(f64::INFINITY, |after| after - places[index]);
@@ -81,6 +89,25 @@ pub(super) fn plain_label(mark: GridMark) -> String {
     format!("{:.decimals$}", mark.value.abs())
 }
 
-pub(super) fn rate_label(mark: GridMark) -> String {
-    if mark.value == 0.0 { "0".into() } else { format!("{:.1e}", mark.value) }
+/// How far a rate's plot goes past its top mark: its name stands there.
+pub(super) const HEADROOM: f64 = 1.5;
+
+/// The round number at or above the largest value, for the top mark.
+pub(super) fn round_above(largest: f64) -> f64 {
+    let decade = 10.0_f64.powf(largest.max(1e-12).log10().floor());
+    // A hair of tolerance: a rate of 1e-3 stored as f32 is a little more than that.
+    let above = |digit: &f64| digit * decade >= largest * (1.0 - 1e-6);
+    [1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0].into_iter().find(above).unwrap_or(10.0) * decade
+}
+
+/// Two marks: zero, and the top that the plot's height was made for.
+pub(super) fn end_marks(input: GridInput) -> Vec<GridMark> {
+    // Their distance is given as the whole height, so that neither is thought to crowd the other.
+    [0.0, input.bounds.1 / HEADROOM].map(|value| GridMark { value, step_size: input.bounds.1 - input.bounds.0 }).into()
+}
+
+pub(super) fn short_label(value: f64) -> String {
+    // The nearest f32 is written without the crumbs of the arithmetic.
+    let value = value as f32;
+    if value == 0.0 || (0.01..10_000.0).contains(&value) { format!("{value}") } else { format!("{value:e}") }
 }

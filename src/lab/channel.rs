@@ -1,0 +1,90 @@
+//! The worker's ends of the channels.
+
+use std::collections::VecDeque;
+
+use crossbeam_channel::{Receiver, Sender, TryRecvError};
+
+use super::handle::Wake;
+use super::protocol::{AttentionSlot, AttentionSnapshot, Command, Event, Outcome};
+
+/// The worker's way out: events in order, attention as a latest value, a wake for who waits.
+pub struct Outbox {
+    events: Sender<Event>,
+    attention: AttentionSlot,
+    wake: Wake,
+}
+
+impl Outbox {
+    pub(super) const fn new(events: Sender<Event>, attention: AttentionSlot, wake: Wake) -> Self {
+        Self { events, attention, wake }
+    }
+
+    /// Sends in order, waiting for room; `false` when nobody listens any more, which ends the run.
+    pub fn send(&self, event: Event) -> bool {
+        let sent = self.send_quietly(event);
+        (self.wake)();
+        sent
+    }
+
+    /// As [`send`](Self::send), and leaves it to the next one to wake who waits.
+    pub(super) fn send_quietly(&self, event: Event) -> bool {
+        self.events.send(event).is_ok()
+    }
+
+    pub(super) fn put_attention(&self, snapshot: AttentionSnapshot) {
+        self.attention.put(snapshot);
+        (self.wake)();
+    }
+
+    /// Wakes who waits for what was sent quietly.
+    pub(super) fn wake(&self) {
+        (self.wake)();
+    }
+
+    pub(super) fn finish(&self, outcome: Outcome) {
+        self.send(Event::Finished(outcome));
+    }
+}
+
+/// Commands as they come, with those that came while the run was being opened.
+pub(super) struct Inbox<'a> {
+    channel: &'a Receiver<Command>,
+    early: VecDeque<Command>,
+    stopped: bool,
+}
+
+impl<'a> Inbox<'a> {
+    pub(super) const fn new(channel: &'a Receiver<Command>) -> Self {
+        Self { channel, early: VecDeque::new(), stopped: false }
+    }
+
+    /// Whether the run is to go on: asked in the middle of long work. Other commands are kept for later.
+    pub(super) fn goes_on(&mut self) -> bool {
+        while !self.stopped {
+            match self.channel.try_recv() {
+                Ok(Command::Stop) | Err(TryRecvError::Disconnected) => self.stopped = true,
+                Ok(command) => self.early.push_back(command),
+                Err(TryRecvError::Empty) => return true,
+            }
+        }
+        false
+    }
+
+    /// The next command; waits for it if `wait`, else `None` when there is none. A closed channel means stop.
+    pub(super) fn next(&mut self, wait: bool) -> Option<Command> {
+        if self.stopped {
+            return Some(Command::Stop);
+        }
+        if let Some(command) = self.early.pop_front() {
+            return Some(command);
+        }
+        if wait {
+            return Some(self.channel.recv().unwrap_or(Command::Stop));
+        }
+        match self.channel.try_recv() {
+            Ok(command) => Some(command),
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Disconnected) => Some(Command::Stop),
+        }
+    }
+}
