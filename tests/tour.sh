@@ -62,9 +62,9 @@ picture 03-head-enlarged-and-hovered
 
 keys ctrl+o
 type_path "$work/nowhere.txt"
+picture 04-missing-text
 keys Escape
 sleep 0.5
-picture 04-missing-text
 
 seq -f 'line %g of a text of my own, to be learned by heart' 1 400 >"$work/mine.txt"
 keys ctrl+o
@@ -84,7 +84,6 @@ wait_for 20 'the weights were exported' test -s "$work/exported/model.safetensor
 test -s "$work/exported/config.json" || fail 'config.json was not exported'
 picture 07-exported
 
-click 640 385
 keys space
 sleep 1
 before=$(steps)

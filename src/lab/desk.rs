@@ -153,8 +153,7 @@ impl Clerk {
                 continue;
             }
             match self.to_do.recv() {
-                Ok(Job::ScanText(source)) => self.scan(source),
-                Ok(job) => self.small(job),
+                Ok(job) => self.take(job),
                 Err(_) => return,
             }
         }
@@ -174,10 +173,7 @@ impl Clerk {
         let mut told = Instant::now();
         let result = text::TextSummary::scan(path, &mut |progress| {
             while let Ok(job) = self.to_do.try_recv() {
-                match job {
-                    Job::ScanText(newer) => self.next_scan = Some(newer),
-                    job => self.small(job),
-                }
+                self.take(job);
             }
             if told.elapsed() >= PROGRESS_INTERVAL {
                 told = Instant::now();
@@ -191,7 +187,8 @@ impl Clerk {
         }
     }
 
-    fn small(&mut self, job: Job) {
+    /// Does what is small at once, and puts a text aside until there is time to read it.
+    fn take(&mut self, job: Job) {
         match job {
             Job::ScanText(source) => self.next_scan = Some(source),
             Job::OpenPreset(path) => {

@@ -186,7 +186,7 @@ impl Checkpoint {
         };
         let mut moments = Vec::new();
         if header.updates > 0 {
-            for (name, shape) in shapes {
+            for Weight { name, shape, .. } in shapes {
                 let size = shape.iter().product();
                 let (first, second) = (moment(&mut first, &name, size)?, moment(&mut second, &name, size)?);
                 moments.push(Moments { first, second });

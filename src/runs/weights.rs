@@ -20,47 +20,43 @@ pub(super) struct Weight {
 
 /// Every weight of the model, in the model's order. Waits for the device and copies.
 pub(super) fn weights_of(model: &Gpt) -> Vec<Weight> {
-    #[derive(Default)]
-    struct Collect(Vec<String>, Vec<Weight>);
-    impl ModuleVisitor for Collect {
-        fn enter_module(&mut self, name: &str, _: &str) {
-            self.0.push(name.to_owned());
-        }
-        fn exit_module(&mut self, _: &str, _: &str) {
-            self.0.pop();
-        }
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            let (name, turned) = pytorch_name(&self.0);
-            let shape = param.val().dims();
-            let values = values_of(param.val());
-            let values = if turned { transposed(&values, shape[0], shape[1]) } else { values };
-            self.1.push(Weight { name, shape: pytorch_shape(&shape, turned), values });
-        }
-    }
-    let mut collect = Collect::default();
-    model.visit(&mut collect);
-    collect.1
+    collect(model, true)
 }
 
-/// Name and shape of every weight, in the model's order; copies no values.
-pub(super) fn shapes_of(model: &Gpt) -> Vec<(String, Vec<usize>)> {
-    #[derive(Default)]
-    struct Collect(Vec<String>, Vec<(String, Vec<usize>)>);
+/// Name and shape of every weight, in the model's order, without values.
+pub(super) fn shapes_of(model: &Gpt) -> Vec<Weight> {
+    collect(model, false)
+}
+
+fn collect(model: &Gpt, with_values: bool) -> Vec<Weight> {
+    struct Collect {
+        path: Vec<String>,
+        with_values: bool,
+        found: Vec<Weight>,
+    }
     impl ModuleVisitor for Collect {
         fn enter_module(&mut self, name: &str, _: &str) {
-            self.0.push(name.to_owned());
+            self.path.push(name.to_owned());
         }
         fn exit_module(&mut self, _: &str, _: &str) {
-            self.0.pop();
+            self.path.pop();
         }
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            let (name, turned) = pytorch_name(&self.0);
-            self.1.push((name, pytorch_shape(&param.val().dims(), turned)));
+            let (name, turned) = pytorch_name(&self.path);
+            let mut shape = param.val().dims().to_vec();
+            let mut values = if self.with_values { values_of(param.val()) } else { Vec::new() };
+            if turned {
+                if self.with_values {
+                    values = transposed(&values, shape[0], shape[1]);
+                }
+                shape.reverse();
+            }
+            self.found.push(Weight { name, shape, values });
         }
     }
-    let mut collect = Collect::default();
+    let mut collect = Collect { path: Vec::new(), with_values, found: Vec::new() };
     model.visit(&mut collect);
-    collect.1
+    collect.found
 }
 
 /// Puts weights into a model of the same shape. All or nothing: names, shapes and number must agree.
@@ -70,7 +66,7 @@ pub(super) fn shapes_of(model: &Gpt) -> Vec<(String, Vec<usize>)> {
 pub(super) fn load_weights(model: Gpt, weights: &mut HashMap<String, Weight>) -> Result<Gpt, String> {
     let wanted = shapes_of(&model);
     let mut faults = Vec::new();
-    for (name, shape) in &wanted {
+    for Weight { name, shape, .. } in &wanted {
         match weights.get(name) {
             None => faults.push(format!("'{name}' is missing")),
             Some(found) if found.shape != *shape => {
@@ -79,7 +75,8 @@ pub(super) fn load_weights(model: Gpt, weights: &mut HashMap<String, Weight>) ->
             Some(_) => {}
         }
     }
-    let mut left_over: Vec<_> = weights.keys().filter(|name| !wanted.iter().any(|(known, _)| known == *name)).collect();
+    let mut left_over: Vec<_> =
+        weights.keys().filter(|name| !wanted.iter().any(|known| known.name == **name)).collect();
     left_over.sort();
     faults.extend(left_over.iter().map(|name| format!("'{name}' is left over")));
     if !faults.is_empty() {
@@ -135,10 +132,6 @@ fn pytorch_name(path: &[String]) -> (String, bool) {
     let linear = ["query_key_value", "projection", "up", "down", "head"];
     let turned = path.last().is_some_and(|last| last == "weight") && linear.contains(&path[path.len() - 2].as_str());
     (name.join("."), turned)
-}
-
-fn pytorch_shape(shape: &[usize], turned: bool) -> Vec<usize> {
-    if turned { shape.iter().rev().copied().collect() } else { shape.to_vec() }
 }
 
 fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {

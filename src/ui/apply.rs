@@ -16,7 +16,7 @@ use super::settings::remember;
 use super::theme;
 use crate::lab::desk::{Done, Job, PathKind};
 use crate::lab::handle::{Origin, Place, RunHandle, RunSpec};
-use crate::lab::protocol::{Command, DeviceChoice, ExportFormat, Outcome, ReadyReport, RunState, SampleRequest};
+use crate::lab::protocol::{Command, DeviceChoice, ExportFormat, Outcome, ReadyReport, SampleRequest};
 use crate::preset::{FORMAT, Preset};
 use crate::recipe::{Field, Recipe, SamplingRecipe, TextSource};
 use crate::store::{Level, curves_csv};
@@ -200,6 +200,7 @@ impl App {
     pub(super) fn run_has_ended(&mut self) {
         // The thread is done or about to be: dropping the handle waits for nothing.
         let failed = matches!(self.store.outcome, Some(Outcome::Failed(_)));
+        self.question = None;
         match self.run.take().and_then(|run| run.ending) {
             // What went wrong is read before the window goes.
             Some(AfterEnd::Close) if failed => self.closing = Closing::No,
