@@ -56,7 +56,8 @@ click 58 53
 wait_for 60 'Train was clicked and the loss falls' steps_at_least 120
 picture 02-training
 
-click 474 632
+click 638 632
+wait_for 10 'a clicked head is the large one' grep -Eq '(layer|head): [1-9]' "$work/home/settings.ron"
 xdotool mousemove 985 400
 picture 03-head-enlarged-and-hovered
 

@@ -392,14 +392,13 @@ impl App {
         actions
     }
 
-    /// Whether Space is for the widget that has focus. A head of the grid has it for its arrows: Space would only choose it
-    /// again. Heads are told from the smaller switches above them by their size.
+    /// Whether Space is for the widget that has focus. A head has it for the arrows, and no use for Space. Heads are told
+    /// from the switches above them by their size.
     fn space_clicks(&self, ctx: &Context) -> bool {
         let Some(focused) = ctx.memory(|memory| memory.focused()) else { return false };
-        let grid = self.layout.rect(Pane::Heads);
-        !ctx.read_response(focused)
-            .zip(grid)
-            .is_some_and(|(widget, grid)| widget.rect.height() > 30.0 && grid.intersects(widget.rect))
+        let Some(widget) = ctx.read_response(focused).map(|response| response.rect) else { return true };
+        let mut panes = [Pane::Heads, Pane::Head].into_iter().filter_map(|pane| self.layout.rect(pane));
+        !(widget.height() > 28.0 && panes.any(|pane| pane.intersects(widget)))
     }
 
     fn take_dropped_files(&mut self, ctx: &Context) {

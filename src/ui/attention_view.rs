@@ -42,6 +42,4 @@ fn nothing_yet(ui: &mut Ui, sentence: &str) {
 }
 
 #[cfg(test)]
-mod draw_tmp;
-#[cfg(test)]
 mod tests;

@@ -247,7 +247,7 @@ mod tests {
         let mut layout = Layout::default();
         let paint = |layout: &mut Layout, width| {
             let harness = egui_kittest::Harness::builder().with_size([width, 700.0]);
-            drop(harness.build_ui(|ui| layout.ui(ui, "", &mut |_, _| ())));
+            drop(harness.build_ui(|ui| layout.ui(ui, "Head", &mut |_, _| ())));
         };
         paint(&mut layout, 1000.0);
         assert!(layout.is_shown(Pane::Log) && layout.rect(Pane::Log).is_none(), "behind the sample");

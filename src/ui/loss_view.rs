@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use eframe::egui::{
     self, Align2, Color32, Id, PointerButton, Rect, RichText, Role, Sense, Stroke, TextStyle, Ui, Vec2, Vec2b,
-    WidgetInfo, vec2,
+    WidgetInfo, epaint::TextShape, pos2, vec2,
 };
 use egui_plot::{FilledArea, Line, LineStyle, Plot, PlotUi, Points};
 
@@ -111,7 +111,7 @@ impl LossView {
     fn plots(&mut self, ui: &mut Ui, store: &RunStore, view: &ViewSettings, overlays: &[Overlay]) -> Option<f64> {
         let height = ui.available_height();
         let rates = view.show_rates && height > 170.0;
-        let rate_height = (height * 0.14).clamp(38.0, 72.0);
+        let rate_height = (height * 0.125).clamp(34.0, 72.0);
         let gap = ui.spacing().item_spacing.y;
         let axis_height = ui.text_style_height(&TextStyle::Body) + 2.0;
         let loss_height = if rates { height - 2.0 * (rate_height + gap) - axis_height } else { height };
@@ -140,18 +140,20 @@ impl LossView {
             plot.auto_bounds().y
         });
         self.height_follows = drawn.inner;
-        name_plot(&drawn.response, "Loss by step");
+        name_plot(ui, &drawn.response, "Loss by step", "loss");
         if let Some(best) = store.best {
             let words = format!("best {:.4} @ {}", best.validation_loss, grouped(best.step.0));
-            let color = theme::validation_color(ui.visuals());
-            corner_words(ui, drawn.response.rect, Align2::RIGHT_TOP, TextStyle::Monospace, &words, color);
+            corner_words(ui, drawn.response.rect, &words, theme::validation_color(ui.visuals()));
         }
         let mut hovered = step_under_pointer(&drawn);
 
         if rates {
             let muted = theme::muted(ui.visuals());
-            let below = [("learning rate", &store.learning_rate, false), ("gradient norm", &store.gradient_norm, true)];
-            for (name, series, last) in below {
+            let below = [
+                ("learning rate", "rate", &store.learning_rate, false),
+                ("gradient norm", "norm", &store.gradient_norm, true),
+            ];
+            for (name, title, series, last) in below {
                 let plot = quiet_plot(name, group, ui)
                     .height(rate_height + if last { axis_height } else { 0.0 })
                     .show_axes([last, true])
@@ -162,11 +164,10 @@ impl LossView {
                     steer(plot, &full, fit);
                     let buckets = Visible::of(plot, &full).buckets(series);
                     let top = round_above(buckets.iter().map(|bucket| f64::from(bucket.max)).fold(0.0, f64::max));
-                    plot.set_plot_bounds_y(-0.1 * top..=HEADROOM * top);
+                    plot.set_plot_bounds_y(-0.15 * top..=HEADROOM * top);
                     curve(plot, name, &buckets, Scale::Linear, muted);
                 });
-                name_plot(&drawn.response, name);
-                corner_words(ui, drawn.response.rect, Align2::LEFT_TOP, TextStyle::Small, name, muted);
+                name_plot(ui, &drawn.response, name, title);
                 hovered = hovered.or_else(|| step_under_pointer(&drawn));
             }
         }
@@ -328,10 +329,10 @@ fn validation_curve(
     plot.points(mark(3.5, ground).id("best, hole"));
 }
 
-/// Words in a corner of a plot where its curves do not come.
-fn corner_words(ui: &Ui, plot: Rect, corner: Align2, style: TextStyle, words: &str, color: Color32) {
-    let text = ui.painter().layout_no_wrap(words.into(), style.resolve(ui.style()), color);
-    let place = corner.align_size_within_rect(text.size(), plot.shrink2(vec2(7.0, 2.0)));
+/// Words in the corner that a falling curve leaves free.
+fn corner_words(ui: &Ui, plot: Rect, words: &str, color: Color32) {
+    let text = ui.painter().layout_no_wrap(words.into(), TextStyle::Monospace.resolve(ui.style()), color);
+    let place = Align2::RIGHT_TOP.align_size_within_rect(text.size(), plot.shrink2(vec2(7.0, 2.0)));
     ui.painter().rect_filled(place.expand2(vec2(2.0, 0.0)), 2.0, ui.visuals().extreme_bg_color.gamma_multiply(0.75));
     ui.painter().galley(place.min, text, color);
 }
@@ -375,15 +376,18 @@ fn overlay_chips(ui: &mut Ui, overlays: &[Overlay], actions: &mut Vec<Action>) {
     });
 }
 
-fn name_plot(response: &egui::Response, name: &str) {
+/// Names a plot, and writes its title upwards along the axis, left of the numbers.
+fn name_plot(ui: &Ui, response: &egui::Response, name: &str, title: &str) {
     response.widget_info(|| WidgetInfo::labeled(Role::Canvas, true, name));
+    let color = theme::muted(ui.visuals());
+    let text = ui.painter().layout_no_wrap(title.into(), TextStyle::Small.resolve(ui.style()), color);
+    let place = pos2(ui.max_rect().left(), response.rect.center().y + text.size().x / 2.0);
+    ui.painter().add(TextShape::new(place, text, color).with_angle(-std::f32::consts::FRAC_PI_2));
 }
 
 fn step_under_pointer<R>(drawn: &egui_plot::PlotResponse<R>) -> Option<f64> {
     drawn.response.hover_pos().map(|pointer| drawn.transform.value_from_position(pointer).x)
 }
 
-#[cfg(test)]
-mod draw_tmp;
 #[cfg(test)]
 mod tests;

@@ -385,10 +385,10 @@ fn view_menu(ui: &mut Ui, state: &MenuState<'_>, actions: &mut Vec<Action>) {
 
 /// What keys and pointer do in one place only.
 const OTHER_KEYS: [(&str, &str, &str); 6] = [
-    ("Arrows", "Another head", "In the grid of all heads, once one was clicked."),
-    ("Wheel", "Zoom a plot", "Into the steps around the pointer; sideways it moves."),
-    ("Drag", "Move a plot", "With the right button: zooms into the box that is drawn."),
-    ("Double click", "Fit a plot", "Shows everything again."),
+    ("Arrows", "Another head or cell", "In the grid of all heads and in the large one, once clicked."),
+    ("Wheel", "Go closer", "Into the steps of a plot or the cells of a head, around the pointer."),
+    ("Drag", "Move", "A plot or a closer head. The right button zooms into a box of a plot."),
+    ("Double click", "Fit", "Shows the whole plot or head again."),
     ("Enter", "Go on", "In a dialog: takes the path, or presses the marked button."),
     ("Escape", "Cancel", "In a dialog: closes it, and nothing has happened."),
 ];
@@ -398,7 +398,7 @@ pub fn shortcuts_window(ctx: &Context) -> Vec<Action> {
     let mut open = true;
     let window = egui::Window::new("Shortcuts").open(&mut open).collapsible(false).auto_sized();
     window.anchor(egui::Align2::CENTER_CENTER, [0.0, 0.0]).show(ctx, |ui| {
-        ui.set_width(700.0);
+        ui.set_width(740.0);
         egui::Grid::new("shortcuts").num_columns(3).spacing([18.0, 5.0]).show(ui, |ui| {
             for command in MenuCommand::ALL.into_iter().filter(|command| !command.keys().is_empty()) {
                 let key = command.keys().first().map(|key| ctx.format_shortcut(key)).unwrap_or_default();

@@ -14,7 +14,7 @@ use crate::recipe::grouped;
 use crate::store::RunStore;
 
 const GAP: f32 = 5.0;
-const CELL_MIN: f32 = 36.0;
+const CELL_MIN: f32 = 32.0;
 const CELL_MAX: f32 = 400.0;
 /// Pixels along a thumbnail: more could hardly be seen, and many heads have to be drawn.
 const THUMBNAIL_PIXELS_MAX: usize = 128;

@@ -72,7 +72,7 @@ impl AttentionView {
 fn words(snapshot: &AttentionSnapshot, head: HeadId, read: Option<Cell>) -> [String; 2] {
     let place = format!("layer {} · head {} · step {}", head.layer + 1, head.head + 1, grouped(snapshot.step.0));
     let Some(Cell { query, key }) = read else {
-        return ["Point at a cell to read its weight".into(), format!("rows: queries · columns: keys · {place}")];
+        return ["Point at a cell; the wheel zooms".into(), format!("rows: queries · columns: keys · {place}")];
     };
     let (from, to) = (&snapshot.tokens[query], &snapshot.tokens[key]);
     let weight = if key > query {
@@ -126,15 +126,17 @@ impl Map {
             response.request_focus();
         }
         if response.double_clicked() {
-            self.look = Look { marked: self.look.marked, ..Look::whole(self.look.tokens) };
+            self.look = Look::whole(self.look.tokens);
         }
         self.look.go_to(self.look.first - response.drag_delta() / self.cell_side());
-        if let Some(pointer) = response.hover_pos() {
-            let (wheel, moved) = ui.input(|input| (input.smooth_scroll_delta.y, input.pointer.delta() != Vec2::ZERO));
+        let hovered = response.hover_pos();
+        let moved = std::mem::replace(&mut self.look.pointer, hovered) != hovered;
+        if let Some(pointer) = hovered {
+            let wheel = ui.input(|input| input.smooth_scroll_delta.y);
             if wheel != 0.0 {
                 self.look.zoom((-wheel / 240.0).exp(), self.token_at(pointer));
             }
-            if wheel != 0.0 || moved {
+            if moved || wheel != 0.0 {
                 self.look.marked = None;
             }
         }

@@ -1,6 +1,6 @@
 //! Which part of the enlarged head is in sight, and the cell that the keyboard is at. Paints nothing.
 
-use eframe::egui::Vec2;
+use eframe::egui::{Pos2, Vec2};
 
 /// Tokens along a side where it is closest.
 const SHOWN_MIN: f32 = 6.0;
@@ -21,11 +21,13 @@ pub(super) struct Look {
     pub shown: f32,
     /// Where the keyboard is, while it and not the pointer says which cell is read.
     pub marked: Option<Cell>,
+    /// Where the pointer was last: at rest it takes nothing from the keyboard.
+    pub pointer: Option<Pos2>,
 }
 
 impl Look {
     pub(super) fn whole(tokens: usize) -> Self {
-        Self { tokens, first: Vec2::ZERO, shown: tokens as f32, marked: None }
+        Self { tokens, first: Vec2::ZERO, shown: tokens as f32, marked: None, pointer: None }
     }
 
     pub(super) fn is_whole(&self) -> bool {

@@ -172,6 +172,83 @@ fn later_tokens_are_said_to_be_never_looked_at() {
     harness.get_by_label_contains("'t' → '␣'  later token: never looked at");
 }
 
+/// The query and the key that the readout tells of.
+fn read(harness: &Harness<'_>) -> (usize, usize) {
+    let words = harness.get_by_label_contains("query ").value().expect("words");
+    let number = |name: &str| -> usize {
+        let rest = words.split_once(name).expect("the name").1;
+        rest.chars().take_while(char::is_ascii_digit).collect::<String>().parse().expect("a number")
+    };
+    (number("query "), number("key "))
+}
+
+#[test]
+fn the_wheel_goes_closer_a_drag_along_and_a_double_click_back() {
+    let (mut harness, shared) = head();
+    replace(&shared, |newer| *newer = (*snapshot(9, &["a"; 512], 2, 2)).clone());
+    harness.run();
+    let square = harness.get_by_label("Attention of layer 1, head 1").rect();
+    let place = square.min + square.size() * egui::vec2(0.3, 0.7);
+    harness.hover_at(place);
+    harness.run();
+    let (query, key) = read(&harness);
+    for _ in 0..20 {
+        let (unit, delta) = (egui::MouseWheelUnit::Point, egui::vec2(0.0, 120.0));
+        let source = egui::MouseWheelSource::Wheel;
+        let (phase, modifiers) = (egui::TouchPhase::Move, egui::Modifiers::NONE);
+        harness.event(egui::Event::MouseWheel { unit, delta, phase, modifiers, source });
+        harness.run();
+    }
+    assert_eq!(read(&harness), (query, key), "what was under the pointer stays there");
+    let cell = egui::vec2(square.width() / 6.0, 0.0);
+    harness.hover_at(place + cell);
+    harness.run();
+    assert_eq!(read(&harness), (query, key + 1), "six cells fill the map");
+
+    harness.drag_at(place + cell);
+    harness.run();
+    harness.hover_at(place);
+    harness.run();
+    harness.drop_at(place);
+    harness.hover_at(place);
+    harness.run();
+    assert_eq!(read(&harness), (query, key + 1), "the map moved with the pointer");
+
+    // Here each frame takes a quarter of a second.
+    harness.ctx.options_mut(|options| options.input_options.max_double_click_delay = 10.0);
+    for pressed in [true, false, true, false] {
+        let (button, modifiers) = (egui::PointerButton::Primary, egui::Modifiers::NONE);
+        harness.event(egui::Event::PointerButton { pos: place, button, pressed, modifiers });
+        harness.run();
+    }
+    harness.hover_at(square.left_bottom() + egui::vec2(0.2, -0.2));
+    harness.run();
+    assert_eq!(read(&harness), (512, 1));
+}
+
+#[test]
+fn arrow_keys_go_from_cell_to_cell_until_the_pointer_moves() {
+    let (mut harness, _shared) = head();
+    harness.run();
+    harness.get_by_label("Attention of layer 1, head 1").focus();
+    harness.run();
+    for (key, expected) in [
+        (Key::ArrowLeft, (4, 4)),
+        (Key::ArrowLeft, (4, 3)),
+        (Key::ArrowUp, (3, 3)),
+        (Key::ArrowRight, (3, 4)),
+        (Key::ArrowRight, (3, 4)),
+        (Key::ArrowDown, (4, 4)),
+    ] {
+        harness.key_press(key);
+        harness.run();
+        assert_eq!(read(&harness), expected, "after {key:?}");
+    }
+    let square = harness.get_by_label("Attention of layer 1, head 1").rect();
+    point_at(&mut harness, square, 1, 0);
+    assert_eq!(read(&harness), (2, 1));
+}
+
 #[test]
 fn the_readout_keeps_its_place_and_the_map_fits_any_context() {
     for count in [8, 64, 512] {

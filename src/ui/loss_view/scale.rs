@@ -51,7 +51,8 @@ pub(super) fn step_marks(input: GridInput) -> Vec<GridMark> {
     even_marks(GridInput { base_step_size: (2.5 * input.base_step_size).max(0.5), ..input })
 }
 
-/// Marks at round values of 10^y: even ones within a decade or two, else 1, 2 and 5 of each decade.
+/// Marks at round values of 10^y: even ones within a decade or two, else 1, 2 and 5 of each decade. Where they would
+/// crowd, the rounder ones stay.
 pub(super) fn log_marks(input: GridInput) -> Vec<GridMark> {
     let (low, high) = (input.bounds.0.clamp(-9.0, 9.0), input.bounds.1.clamp(-9.0, 9.0));
     if high <= low {
@@ -59,22 +60,26 @@ pub(super) fn log_marks(input: GridInput) -> Vec<GridMark> {
     }
     let (least, most) = (10.0_f64.powf(low), 10.0_f64.powf(high));
     let values: Vec<f64> = if high - low < 1.5 {
-        let stride = round_stride((most - least) / 8.0);
-        let first = (least / stride).ceil().max(1.0);
-        (0..20).map(|index| (first + f64::from(index)) * stride).take_while(|value| *value <= most).collect()
+        let finest = round_stride((most - least) / 8.0);
+        let decade = 10.0_f64.powf((finest * 1.001).log10().floor());
+        let strides = [10.0, 5.0, 2.0, 1.0].map(|digit| digit * decade).into_iter();
+        let multiples = |stride: f64| {
+            let first = (least / stride).ceil().max(1.0);
+            (0..20).map(move |index| (first + f64::from(index)) * stride).take_while(move |value| *value <= most)
+        };
+        strides.filter(|stride| *stride > 0.999 * finest).flat_map(multiples).collect()
     } else {
         let decades = low.floor() as i32..=high.ceil() as i32;
-        decades.flat_map(|decade| [1.0, 2.0, 5.0].map(|digit| digit * 10.0_f64.powi(decade))).collect()
+        let each = |digit: f64| decades.clone().map(move |decade| digit * 10.0_f64.powi(decade));
+        [1.0, 2.0, 5.0].into_iter().flat_map(each).collect()
     };
-    let mut places: Vec<f64> = values.into_iter().map(f64::log10).collect();
-    // Where they would crowd, one stands for several.
-    let mut last = f64::NEG_INFINITY;
-    places.retain(|&place| {
-        place - last >= 1.9 * input.base_step_size && {
-            last = place;
-            true
+    let mut places: Vec<f64> = Vec::new();
+    for place in values.into_iter().map(f64::log10) {
+        if places.iter().all(|taken| (taken - place).abs() >= 1.7 * input.base_step_size) {
+            places.push(place);
         }
-    });
+    }
+    places.sort_by(f64::total_cmp);
     let gap = |index: usize| {
         let before = index.checked_sub(1).map_or(f64::INFINITY, |before| places[index] - places[before]);
         let after = places.get(index + 1).map_or(f64::INFINITY, |after| after - places[index]);
@@ -89,8 +94,8 @@ pub(super) fn plain_label(mark: GridMark) -> String {
     format!("{:.decimals$}", mark.value.abs())
 }
 
-/// How far a rate's plot goes past its top mark: its name stands there.
-pub(super) const HEADROOM: f64 = 1.5;
+/// How far a rate's plot goes past its top mark, so that the label stays beside its own plot.
+pub(super) const HEADROOM: f64 = 1.25;
 
 /// The round number at or above the largest value, for the top mark.
 pub(super) fn round_above(largest: f64) -> f64 {

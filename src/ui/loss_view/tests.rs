@@ -118,15 +118,51 @@ fn an_overlay_is_named_and_can_be_removed() {
     assert!(matches!(&shown.actions[..], [Action::RemoveOverlay(asked)] if *asked == path), "{:?}", shown.actions);
 }
 
+/// Where the curves of everything that was painted have their points.
+fn painted_points(shape: &egui::Shape) -> Vec<egui::Pos2> {
+    match shape {
+        egui::Shape::Vec(shapes) => shapes.iter().flat_map(painted_points).collect(),
+        egui::Shape::Path(path) => path.points.clone(),
+        egui::Shape::Mesh(mesh) => mesh.vertices.iter().map(|vertex| vertex.pos).collect(),
+        _ => Vec::new(),
+    }
+}
+
 #[test]
-fn a_million_steps_reach_the_plot_as_some_per_pixel() {
-    let (mut harness, shared) = harness(1_000_000);
+fn of_a_million_steps_some_points_a_pixel_are_painted_and_a_spike_is_among_them() {
+    let (mut harness, shared) = harness(0);
+    // A stretch that cannot be missed, and a step that must reach as high.
+    let (stretch, spike) = (100_000..120_000, 654_321);
+    let loss = |step| if step == spike || stretch.contains(&step) { 50.0 } else { 2.0 };
+    let reports = (1..=1_000_000).map(|step| step_report(step, loss(step))).collect();
+    shared.borrow_mut().store.apply(Event::Progress(reports));
     harness.run();
-    let shown = shared.borrow();
-    let visible = Visible { steps: 0.0..=1e6, buckets_max: 700 };
-    let buckets = visible.buckets(&shown.store.loss);
-    assert!(buckets.len() <= 700);
-    assert_eq!(buckets.iter().map(|bucket| bucket.count).sum::<usize>(), 1_000_000);
+    let points: Vec<_> = harness.output().shapes.iter().flat_map(|clipped| painted_points(&clipped.shape)).collect();
+    assert!((1000..20_000).contains(&points.len()), "{}", points.len());
+
+    let plot = harness.get_by_label("Loss by step").rect();
+    let top = plot.top() + 0.1 * plot.height();
+    let high = points.iter().filter(|point| plot.contains(**point) && point.y < top);
+    let expected = plot.left() + plot.width() * (0.015 + spike as f32 / 1e6) / 1.03;
+    let right: Vec<_> = high.filter(|point| point.x > plot.center().x).collect();
+    assert!(!right.is_empty() && right.iter().all(|point| (point.x - expected).abs() < 3.0), "{expected}: {right:?}");
+}
+
+#[test]
+fn a_rate_has_zero_and_a_round_top_as_its_marks() {
+    for (largest, top, label) in [
+        (f64::from(1e-3_f32), 1e-3, "1e-3"),
+        (2.61, 3.0, "3"),
+        (0.47, 0.5, "0.5"),
+        (1.2, 1.5, "1.5"),
+        (83.0, 100.0, "100"),
+    ] {
+        assert!((round_above(largest) / top - 1.0).abs() < 1e-9, "{largest}");
+        let bounds = (-0.15 * round_above(largest), HEADROOM * round_above(largest));
+        let labels: Vec<_> =
+            end_marks(GridInput { bounds, base_step_size: 1.0 }).iter().map(|m| short_label(m.value)).collect();
+        assert_eq!(labels, ["0", label]);
+    }
 }
 
 #[test]
@@ -147,7 +183,7 @@ fn marks_of_the_log_scale_are_round_values_that_do_not_crowd() {
         let marks = log_marks(GridInput { bounds: (low, high), base_step_size });
         let inside = marks.iter().filter(|mark| (low..=high).contains(&mark.value)).count();
         assert!((2..=20).contains(&inside), "{low} to {high}: {inside}");
-        assert!(marks.is_sorted_by(|one, other| one.value + 1.8 * base_step_size < other.value));
+        assert!(marks.is_sorted_by(|one, other| one.value + 1.6 * base_step_size < other.value));
         for mark in &marks {
             let value: f64 = Scale::Log.label(*mark).parse().expect("a number");
             assert!((value.log10() - mark.value).abs() < 1e-6, "{mark:?}");

@@ -102,6 +102,18 @@ fn the_text_is_shown_with_its_note_and_copied_whole() {
 }
 
 #[test]
+fn the_drawn_one_is_found_among_the_alternatives() {
+    let token = |text: &str, probability, alternatives: &[(&str, f32)]| SampledToken {
+        text: text.into(),
+        probability,
+        alternatives: alternatives.iter().map(|&(label, probability)| (label.into(), probability)).collect(),
+    };
+    assert_eq!(drawn(&token(" ", 0.25, &[("a", 0.5), ("b", 0.25), ("␣", 0.25)])), Some(2));
+    assert_eq!(drawn(&token("\u{7}", 0.25, &[("a", 0.5), ("b", 0.25), ("U+0007", 0.25)])), Some(2));
+    assert_eq!(drawn(&token("z", 0.01, &[("a", 0.5), ("U+0007", 0.25)])), None);
+}
+
+#[test]
 fn a_hovered_token_tells_its_probability_and_what_else_was_likely() {
     let (mut harness, shared) = harness();
     draw(&mut shared.borrow_mut().store, &[" be", "\n", "or"]);
