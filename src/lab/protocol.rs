@@ -260,6 +260,8 @@ pub enum SampleEvent {
 #[derive(Debug, Clone, PartialEq)]
 pub struct SampledToken {
     pub text: String,
+    /// The text, printable.
+    pub label: String,
     pub probability: f32,
     /// The ten likeliest, best first, printable.
     pub alternatives: Vec<(String, f32)>,

@@ -169,7 +169,8 @@ fn the_best_validation_is_the_lowest_that_is_a_number() {
 
 #[test]
 fn late_pieces_of_an_older_sample_are_dropped() {
-    let token = |text: &str| SampledToken { text: text.into(), probability: 0.5, alternatives: Vec::new() };
+    let token =
+        |text: &str| SampledToken { text: text.into(), label: text.into(), probability: 0.5, alternatives: Vec::new() };
     let mut store = store_at_start();
     store.sample_started(1);
     let started = SampleEvent::Started { id: 1, step: Step(7), prompt: "To ".into(), note: String::new() };

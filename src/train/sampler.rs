@@ -58,7 +58,8 @@ impl Sampler {
         let token = |index: usize| TokenId(index as u32);
         let alternatives = best.into_iter().map(|index| (tokenizer.label(token(index)), plain[index] as f32)).collect();
         self.ids.push(token(id));
-        Some(SampledToken { text: tokenizer.text(token(id)), probability: plain[id] as f32, alternatives })
+        let (text, label) = (tokenizer.text(token(id)), tokenizer.label(token(id)));
+        Some(SampledToken { text, label, probability: plain[id] as f32, alternatives })
     }
 }
 

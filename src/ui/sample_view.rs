@@ -139,14 +139,12 @@ fn how_to_draw(ui: &mut Ui, draft: &mut SamplingRecipe) {
 
 /// The tooltip of a token: how likely it was, and the ten likeliest with bars.
 fn weighed(ui: &mut Ui, token: &SampledToken) {
-    let drawn = drawn(token);
-    let label = drawn.map_or_else(|| printable(&token.text), |drawn| token.alternatives[drawn].0.clone());
-    ui.label(theme::heading(format!("'{label}'  {}", percent(token.probability))));
+    ui.label(theme::heading(format!("'{}'  {}", token.label, percent(token.probability))));
     let row = vec2(210.0, ui.text_style_height(&TextStyle::Monospace) + 1.0);
     let largest = token.alternatives.iter().map(|other| other.1).fold(f32::MIN_POSITIVE, f32::max);
-    for (index, (text, probability)) in token.alternatives.iter().enumerate() {
+    for (text, probability) in &token.alternatives {
         let (area, response) = ui.allocate_exact_size(row, Sense::hover());
-        let drawn = drawn == Some(index);
+        let drawn = *text == token.label;
         let visuals = ui.visuals();
         let color = if drawn { theme::accent(visuals) } else { visuals.text_color() };
         let font = TextStyle::Monospace.resolve(ui.style());
@@ -171,22 +169,8 @@ fn weighed(ui: &mut Ui, token: &SampledToken) {
     }
 }
 
-/// Which of the alternatives was drawn: as likely as the token, and written like it. Where several are just as likely,
-/// only how they are written tells; what prints nothing is written with its number.
-fn drawn(token: &SampledToken) -> Option<usize> {
-    let alike = |(label, probability): &(String, f32)| {
-        *probability == token.probability && (*label == printable(&token.text) || label.starts_with("U+"))
-    };
-    token.alternatives.iter().position(alike)
-}
-
 fn percent(probability: f32) -> String {
     format!("{:.2} %", probability * 100.0)
-}
-
-/// White space as signs, as the worker writes it.
-fn printable(text: &str) -> String {
-    text.replace('\n', "⏎").replace(' ', "␣").replace('\t', "⇥").replace('\r', "␍")
 }
 
 /// The character at a place in the text, newlines counted.

@@ -14,7 +14,6 @@ use super::actions::{Action, Theme, ViewSettings};
 use super::app::{App, AppOptions};
 use super::settings::Loaded;
 use crate::lab::protocol::{DeviceChoice, HeadId};
-use crate::recipe::SamplingRecipe;
 
 /// How long one scene may take to come about.
 const SCENE_LIMIT: Duration = Duration::from_secs(300);
@@ -56,9 +55,10 @@ fn take_all(out: &Path, home: &Path) -> Result<()> {
         let (latest, attention) = (app.store().latest, app.store().attention.as_ref());
         attention.is_some_and(|attention| latest.is_some_and(|latest| attention.step == latest.step))
     })?;
-    let sampling = SamplingRecipe { prompt: "Mira: ".into(), tokens: 240, ..scene.app().draft().sampling.clone() };
+    let sampling = scene.app().draft().sampling.clone();
+    let wanted = sampling.tokens;
     scene.act(Action::Sample(Box::new(sampling)));
-    scene.until("a sample", |app| !app.store().sample.running && app.store().sample.tokens.len() == 240)?;
+    scene.until("a sample", |app| !app.store().sample.running && app.store().sample.tokens.len() == wanted)?;
     let selected = scene.clearest_head()?;
     scene.act(Action::SetView(Box::new(ViewSettings { selected, ..ViewSettings::default() })));
     scene.hover_strongest(selected)?;
