@@ -103,7 +103,7 @@ impl Map {
         let longest = longest.min(LABEL_CHARACTERS_MAX + 1);
         let turned = longest > 1;
         let rough = pane.width().min(pane.height()) / (tokens + 1) as f32;
-        let font = FontId::monospace((rough * 0.8).floor().clamp(11.0, 14.0));
+        let font = FontId::monospace((rough * 0.8).floor().clamp(9.0, 14.0));
         let character = ui.ctx().fonts_mut(|fonts| fonts.glyph_width(&font, 'm'));
         let left = longest as f32 * character + 8.0;
         let top = if turned { left } else { font.size + 6.0 };
