@@ -121,7 +121,7 @@ impl LossView {
         let fit = std::mem::take(&mut self.fit);
         let height_follows = self.height_follows || fit;
 
-        let plot = quiet_plot("loss", group, ui)
+        let plot = quiet_plot("loss", group, &full, ui)
             .height(loss_height.max(60.0))
             .show_axes([!rates, true])
             .allow_drag([true, !height_follows])
@@ -154,7 +154,7 @@ impl LossView {
                 ("gradient norm", "norm", &store.gradient_norm, true),
             ];
             for (name, title, series, last) in below {
-                let plot = quiet_plot(name, group, ui)
+                let plot = quiet_plot(name, group, &full, ui)
                     .height(rate_height + if last { axis_height } else { 0.0 })
                     .show_axes([last, true])
                     .allow_drag([true, false])
@@ -220,8 +220,11 @@ fn full_range(store: &RunStore, overlays: &[Overlay]) -> RangeInclusive<f64> {
     first.min(last) as f64..=last as f64
 }
 
-fn quiet_plot<'a>(name: &'static str, group: Id, ui: &Ui) -> Plot<'a> {
+/// A plot over the steps; all of them show the whole `full` range, also where their own curve ends earlier.
+fn quiet_plot<'a>(name: &'static str, group: Id, full: &RangeInclusive<f64>, ui: &Ui) -> Plot<'a> {
     Plot::new(name)
+        .include_x(*full.start())
+        .include_x(*full.end())
         // Room for half of the last label, which stands under the edge.
         .width((ui.available_width() - 20.0).max(60.0))
         .link_axis(group, [true, false])

@@ -79,6 +79,23 @@ fn the_plots_below_have_the_same_steps_below_each_other() {
 }
 
 #[test]
+fn under_a_longer_overlay_all_plots_show_its_steps() {
+    let (mut harness, shared) = harness(900);
+    let steps: Vec<_> = (1..=3000).map(|step| step_report(step, 3.0)).collect();
+    shared.borrow_mut().overlays.push(Overlay::new("longer".into(), PathBuf::from("runs/longer"), &steps, &[]));
+    harness.run();
+    // The same place is the same step in each; of the run's own 900 steps it would be a step below 200.
+    for name in ["Loss by step", "learning rate", "gradient norm"] {
+        let plot = harness.get_by_label(name).rect();
+        harness.hover_at(plot.lerp_inside(Vec2::new(0.2, 0.5)));
+        harness.run();
+        let words = harness.get_by_label_contains("  smooth ").value().expect("words");
+        let step: f32 = words["step ".len()..].split_once(' ').expect("words").0.parse().expect("a step below 1,000");
+        assert!((300.0..600.0).contains(&step), "{name}: {words}");
+    }
+}
+
+#[test]
 fn controls_ask_for_what_they_say() {
     let (mut harness, shared) = harness(100);
     harness.run();
