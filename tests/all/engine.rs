@@ -88,6 +88,19 @@ fn dropout_changes_training_but_not_evaluation() {
 }
 
 #[test]
+fn each_step_draws_a_batch_of_its_own() {
+    let mut recipe = small_recipe();
+    // Too small to change a weight: only the batch can make the loss differ.
+    (recipe.training.learning_rate, recipe.training.final_learning_rate) = (1e-30, 0.0);
+    recipe.training.weight_decay = 0.0;
+    let mut trainer = small_trainer(recipe);
+    let losses: Vec<f32> = (0..4).map(|_| trainer.step().expect("finite").loss).collect();
+    for (index, loss) in losses.iter().enumerate() {
+        assert!(!losses[index + 1..].contains(loss), "a batch came again: {losses:?}");
+    }
+}
+
+#[test]
 fn an_evaluation_can_be_called_off() {
     let trainer = small_trainer(small_recipe());
     let mut batches = 0;
@@ -233,6 +246,17 @@ fn a_loss_that_is_no_number_pauses_before_harm_is_done() {
     let event = run.until(|event| matches!(event, Event::Diverged { .. }));
     assert!(matches!(&event, Event::Diverged { step: Step(1), message } if message.contains("step 2")), "{event:?}");
     assert!(run.steps().is_empty());
+
+    // Not even a stop with something to save writes it down.
+    let before = std::fs::read(&path).expect("readable");
+    run.handle.send(Command::SetLearningRate(1e-4));
+    run.handle.send(Command::Stop);
+    assert!(matches!(run.until(|event| matches!(event, Event::Finished(_))), Event::Finished(Outcome::Stopped)));
+    assert!(std::fs::read(&path).expect("readable") == before);
+    let Followed { folder, .. } = run;
+    let origin = Origin::Open { folder: folder.path().join("run") };
+    let mut run = Followed::open(origin, false, folder);
+    run.until(|event| matches!(event, Event::Diverged { .. }));
 
     // Nothing of it is saved, going on is refused, and going back mends it.
     std::fs::write(&path, &good).expect("written");
