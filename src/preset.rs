@@ -39,11 +39,16 @@ pub enum PresetError {
     Syntax(String),
 }
 
-const BUILT_IN: [&str; 4] = [
+const BUILT_IN: [&str; 9] = [
     include_str!("../presets/first-light.ron"),
     include_str!("../presets/glass-box.ron"),
     include_str!("../presets/nanogpt-cpu.ron"),
     include_str!("../presets/nanogpt-gpu.ron"),
+    include_str!("../presets/lecture-209k.ron"),
+    include_str!("../presets/guppy-9m.ron"),
+    include_str!("../presets/llama-260k.ron"),
+    include_str!("../presets/smollm-micro.ron"),
+    include_str!("../presets/phi-micro.ron"),
 ];
 
 /// The presets that come with the program; the first is the default.

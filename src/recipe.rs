@@ -8,6 +8,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+mod model;
+
+pub use model::{Activation, Biases, ModelRecipe, Norm, Position, WeightCounts};
+
 /// Everything a run is made from. The same recipe, text and seed give the same run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -16,26 +20,6 @@ pub struct Recipe {
     pub data: DataRecipe,
     pub training: TrainingRecipe,
     pub sampling: SamplingRecipe,
-}
-
-/// The shape of the network: a GPT-2 (Radford et al. 2019) as nanoGPT builds it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ModelRecipe {
-    /// Transformer blocks, one after the other.
-    pub layers: usize,
-    /// Attention heads in each block; they share the width equally.
-    pub heads: usize,
-    /// Size of the residual stream (GPT-2's `n_embd`).
-    pub width: usize,
-    /// How many tokens the model sees at once (GPT-2's `block_size`).
-    pub context: usize,
-    /// Probability with which an activation is zeroed in training.
-    pub dropout: f64,
-    /// Whether linear layers and norms have an additive bias.
-    pub biases: bool,
-    /// Whether the output head shares the token embedding's weights.
-    pub tied_head: bool,
 }
 
 /// Where the text comes from, and the text that the attention views show.
@@ -77,8 +61,11 @@ pub struct TrainingRecipe {
     /// Where the cosine ends; equal to `learning_rate` for a constant rate.
     pub final_learning_rate: f64,
     pub warmup_steps: u64,
-    /// Decoupled decay of matrices and embeddings; vectors are never decayed.
+    /// Decoupled decay of matrices and embeddings.
     pub weight_decay: f64,
+    /// Whether vectors (biases and norms) are decayed too; nanoGPT leaves them out.
+    #[serde(default)]
+    pub decay_vectors: bool,
     pub beta_1: f64,
     pub beta_2: f64,
     /// Largest global norm of the gradient; 0 leaves it as it is.
@@ -110,9 +97,14 @@ pub struct SamplingRecipe {
 pub enum Field {
     Layers,
     Heads,
+    KeyValueHeads,
     Width,
     Context,
+    NormEpsilon,
+    RotaryBase,
+    MlpWidth,
     Dropout,
+    Biases,
     Text,
     Probe,
     Batch,
@@ -150,8 +142,8 @@ impl Recipe {
     /// `vocabulary` is the number of distinct tokens of the text, or `None` while that is not known.
     #[must_use]
     pub fn validate(&self, vocabulary: Option<usize>) -> Vec<Fault> {
-        let mut faults = Vec::new();
-        self.model.check(&mut faults);
+        let tokens = vocabulary.unwrap_or(256);
+        let mut faults = self.model.check(tokens);
         self.training.check(&mut faults);
         self.sampling.check(&mut faults);
         if self.data.probe.is_empty() {
@@ -161,17 +153,8 @@ impl Recipe {
             ));
         }
         if faults.is_empty() {
-            let vocabulary = vocabulary.unwrap_or(256);
-            let parameters = self.model.parameter_count(vocabulary);
-            let bytes = self.training_bytes(vocabulary);
-            if parameters > PARAMETERS_MAX {
-                let message = format!(
-                    "{} weights are more than the {} this program trains: lower the width or the layers",
-                    grouped(parameters),
-                    grouped(PARAMETERS_MAX)
-                );
-                faults.push(fault(Field::Width, message));
-            } else if bytes > TRAINING_BYTES_MAX {
+            let bytes = self.training_bytes(tokens);
+            if bytes > TRAINING_BYTES_MAX {
                 let message = format!(
                     "training would take about {}: lower the batch or the context (limit {})",
                     bytes_text(bytes),
@@ -189,53 +172,11 @@ impl Recipe {
     pub fn training_bytes(&self, vocabulary: usize) -> u64 {
         let model = &self.model;
         let tokens = (self.training.batch * model.context) as u64;
-        // A block keeps about 34 values per token and unit of width, and five per attention weight.
-        let per_layer = 34 * tokens * model.width as u64 + 5 * tokens * (model.context * model.heads) as u64;
+        // A block keeps about so many values per token, and five per attention weight (after Korthikanti et al. 2022).
+        let per_token = 18 * model.width + (2 + 2 * model.mlp_inputs()) * model.mlp_width();
+        let per_layer = tokens * per_token as u64 + 5 * tokens * (model.context * model.heads) as u64;
         let activations = model.layers as u64 * per_layer + 4 * tokens * vocabulary as u64;
         4 * (4 * model.parameter_count(vocabulary) + activations)
-    }
-}
-
-impl ModelRecipe {
-    /// Width of one head: `width / heads`.
-    #[must_use]
-    pub fn head_width(&self) -> usize {
-        self.width / self.heads.max(1)
-    }
-
-    /// Number of weights, learned positions included.
-    #[must_use]
-    pub fn parameter_count(&self, vocabulary: usize) -> u64 {
-        let (width, layers) = (self.width as u64, self.layers as u64);
-        let bias = u64::from(self.biases);
-        let norm = width * (1 + bias);
-        let attention = 4 * width * width + bias * 4 * width;
-        let mlp = 8 * width * width + bias * 5 * width;
-        let head = if self.tied_head { 0 } else { vocabulary as u64 * width };
-        (vocabulary + self.context) as u64 * width + layers * (2 * norm + attention + mlp) + norm + head
-    }
-
-    /// Bytes of the weights in a file (32-bit floats).
-    #[must_use]
-    pub fn file_bytes(&self, vocabulary: usize) -> u64 {
-        4 * self.parameter_count(vocabulary)
-    }
-
-    fn check(&self, faults: &mut Vec<Fault>) {
-        in_range(faults, Field::Layers, "layers", self.layers, 1, 64);
-        in_range(faults, Field::Heads, "heads", self.heads, 1, 64);
-        in_range(faults, Field::Width, "width", self.width, 1, 4096);
-        in_range(faults, Field::Context, "context", self.context, 2, 4096);
-        let usable = (1..=64).contains(&self.heads) && (1..=4096).contains(&self.width);
-        if usable && !self.width.is_multiple_of(self.heads) {
-            let (width, heads) = (self.width, self.heads);
-            let (below, above) = (width / heads * heads, (width / heads + 1) * heads);
-            let advice = if below == 0 { format!("try {above}") } else { format!("try {below} or {above}") };
-            faults.push(fault(Field::Width, format!("width {width} is not a multiple of {heads} heads: {advice}")));
-        }
-        if !(0.0..=0.9).contains(&self.dropout) {
-            faults.push(fault(Field::Dropout, format!("dropout {} is not between 0 and 0.9", self.dropout)));
-        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod gpt;
 mod init;
+mod rotary;
 mod trace;
 
 use burn::tensor::Tensor;

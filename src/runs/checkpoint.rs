@@ -60,9 +60,15 @@ impl<'a> Owner<'a> {
 
     /// Dropout is left out: it is no part of the model's shape.
     fn digest(self) -> String {
-        let ModelRecipe { layers, heads, width, context, dropout: _, biases, tied_head } = self.recipe;
+        let ModelRecipe { layers, heads, width, context, biases, tied_head, .. } = self.recipe;
         let mut hasher = Sha256::new();
-        hasher.update(format!("{layers} {heads} {width} {context} {biases} {tied_head} "));
+        let usual = *biases == true.into();
+        hasher.update(format!("{layers} {heads} {width} {context} {usual} {tied_head} "));
+        // Models of GPT-2's kind keep the digest that they had before there were others.
+        let other = ModelRecipe { dropout: 0.0, ..self.recipe.clone() };
+        if other != other.as_gpt2() {
+            hasher.update(format!("{other:?}"));
+        }
         hasher.update(self.tokenizer.characters().iter().collect::<String>());
         hex(hasher)
     }

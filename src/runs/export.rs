@@ -10,7 +10,7 @@ use super::checkpoint::{Encoded, serialize};
 use super::weights::weights_of;
 use super::{RunError, RunFolder, write_atomic};
 use crate::model::Gpt;
-use crate::recipe::ModelRecipe;
+use crate::recipe::{Biases, ModelRecipe};
 use crate::text::CharTokenizer;
 
 /// Writes `model.safetensors`, `config.json` and `tokenizer.json` (characters in the order of their numbers) into
@@ -35,7 +35,7 @@ pub fn export_safetensors(
         "n_embd": recipe.width,
         "block_size": recipe.context,
         "vocab_size": tokenizer.vocabulary(),
-        "bias": recipe.biases,
+        "bias": recipe.biases != Biases::NONE,
         "dropout": recipe.dropout,
         "tie_word_embeddings": recipe.tied_head,
     });

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{Gradients, Tensor, TensorData};
 
 use crate::model::{Gpt, values_of};
 
@@ -20,21 +20,35 @@ pub(super) struct Weight {
 
 /// Every weight of the model, in the model's order. Waits for the device and copies.
 pub(super) fn weights_of(model: &Gpt) -> Vec<Weight> {
-    collect(model, true)
+    collect(model, &What::Values)
 }
 
 /// Name and shape of every weight, in the model's order, without values.
 pub(super) fn shapes_of(model: &Gpt) -> Vec<Weight> {
-    collect(model, false)
+    collect(model, &What::Shapes)
 }
 
-fn collect(model: &Gpt, with_values: bool) -> Vec<Weight> {
-    struct Collect {
+/// The gradient of every weight, laid out as the weight.
+///
+/// # Panics
+/// If a weight took no part in the loss.
+pub(super) fn gradients_of(model: &Gpt, gradients: &Gradients) -> Vec<Weight> {
+    collect(model, &What::Gradients(gradients))
+}
+
+enum What<'a> {
+    Values,
+    Shapes,
+    Gradients(&'a Gradients),
+}
+
+fn collect(model: &Gpt, what: &What<'_>) -> Vec<Weight> {
+    struct Collect<'a> {
         path: Vec<String>,
-        with_values: bool,
+        what: &'a What<'a>,
         found: Vec<Weight>,
     }
-    impl ModuleVisitor for Collect {
+    impl ModuleVisitor for Collect<'_> {
         fn enter_module(&mut self, name: &str, _: &str) {
             self.path.push(name.to_owned());
         }
@@ -44,9 +58,13 @@ fn collect(model: &Gpt, with_values: bool) -> Vec<Weight> {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
             let (name, turned) = pytorch_name(&self.path);
             let mut shape = param.val().dims().to_vec();
-            let mut values = if self.with_values { values_of(param.val()) } else { Vec::new() };
+            let mut values = match self.what {
+                What::Values => values_of(param.val()),
+                What::Shapes => Vec::new(),
+                What::Gradients(all) => values_of(param.val().grad(all).expect("every weight takes part in the loss")),
+            };
             if turned {
-                if self.with_values {
+                if !values.is_empty() {
                     values = transposed(&values, shape[0], shape[1]);
                 }
                 shape.reverse();
@@ -54,7 +72,7 @@ fn collect(model: &Gpt, with_values: bool) -> Vec<Weight> {
             self.found.push(Weight { name, shape, values });
         }
     }
-    let mut collect = Collect { path: Vec::new(), with_values, found: Vec::new() };
+    let mut collect = Collect { path: Vec::new(), what, found: Vec::new() };
     model.visit(&mut collect);
     collect.found
 }
@@ -80,10 +98,7 @@ pub(super) fn load_weights(model: Gpt, weights: &mut HashMap<String, Weight>) ->
     left_over.sort();
     faults.extend(left_over.iter().map(|name| format!("'{name}' is left over")));
     if !faults.is_empty() {
-        let more = faults.len().saturating_sub(5);
-        faults.truncate(5);
-        let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
-        return Err(format!("the weights do not fit the recipe: {}{rest}", faults.join("; ")));
+        return Err(format!("the weights do not fit the recipe: {}", listed(faults)));
     }
     struct Load<'a>(Vec<String>, &'a mut HashMap<String, Weight>);
     impl ModuleMapper for Load<'_> {
@@ -123,17 +138,28 @@ fn pytorch_name(path: &[String]) -> (String, bool) {
         "projection" | "down" => "c_proj",
         "mlp_norm" => "ln_2",
         "up" => "c_fc",
+        // nanoGPT has no gated MLP; its other names are for matrices that come in turn.
+        "gate" => "c_gate",
         "norm" => "ln_f",
         "head" => "lm_head",
         "gamma" => "weight",
         "beta" => "bias",
         other => other,
     }));
-    let linear = ["query_key_value", "projection", "up", "down", "head"];
+    let linear = ["query_key_value", "projection", "gate", "up", "down", "head"];
     let turned = path.last().is_some_and(|last| last == "weight") && linear.contains(&path[path.len() - 2].as_str());
     (name.join("."), turned)
 }
 
-fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+/// The first five of a list, and how many more there are.
+pub(super) fn listed(mut faults: Vec<String>) -> String {
+    let more = faults.len().saturating_sub(5);
+    faults.truncate(5);
+    let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("{}{rest}", faults.join("; "))
+}
+
+/// A matrix of `rows × columns` the other way round.
+pub(super) fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
     (0..columns).flat_map(|column| (0..rows).map(move |row| values[row * columns + column])).collect()
 }

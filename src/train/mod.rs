@@ -8,4 +8,4 @@ mod trainer;
 pub use optimizer::{AdamW, Moments};
 pub use probe::{Probe, logits, record_attention};
 pub use sampler::{Sampler, distribution};
-pub use trainer::{NotFinite, Trainer, evaluate_whole, ids_tensor};
+pub use trainer::{NotFinite, Trainer, batch_loss, evaluate_whole, ids_tensor};

@@ -19,7 +19,8 @@ pub struct Moments {
     pub second: Tensor<1>,
 }
 
-/// Decoupled weight decay (Loshchilov & Hutter 2019, algorithm 2). Only tensors of two or more axes are decayed.
+/// Decoupled weight decay (Loshchilov & Hutter 2019, algorithm 2). Tensors of one axis are only decayed
+/// where the recipe says so.
 #[derive(Debug, Clone, Default)]
 pub struct AdamW {
     moments: Vec<Moments>,
@@ -94,6 +95,7 @@ impl AdamW {
             scale,
             learning_rate,
             decay: recipe.weight_decay,
+            decay_vectors: recipe.decay_vectors,
             beta_1: recipe.beta_1,
             beta_2: recipe.beta_2,
             correction_1: 1.0 - recipe.beta_1.powi(updates),
@@ -111,6 +113,7 @@ struct Update {
     scale: f64,
     learning_rate: f64,
     decay: f64,
+    decay_vectors: bool,
     beta_1: f64,
     beta_2: f64,
     correction_1: f64,
@@ -128,7 +131,7 @@ impl ModuleMapper for Update {
         let change = first.clone() / denominator * (self.learning_rate / self.correction_1);
         let shape = weight.shape();
         let mut weight = weight.inner();
-        if D >= 2 {
+        if D >= 2 || self.decay_vectors {
             weight = weight * (1.0 - self.learning_rate * self.decay);
         }
         let weight = weight - change.reshape(shape);
@@ -164,7 +167,7 @@ mod tests {
     fn updates_are_those_of_the_formula() {
         let recipe = crate::preset::built_in().swap_remove(0).recipe;
         let shape =
-            crate::recipe::ModelRecipe { layers: 1, heads: 2, width: 4, context: 3, biases: true, ..recipe.model };
+            crate::recipe::ModelRecipe { layers: 1, heads: 2, width: 4, context: 3, biases: true.into(), ..recipe.model };
         let training = TrainingRecipe { weight_decay: 0.3, beta_1: 0.8, beta_2: 0.95, ..recipe.training };
         let device = device::cpu();
         let mut model = Gpt::new(&shape, 5, 1, &device.clone().autodiff());

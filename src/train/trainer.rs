@@ -124,14 +124,22 @@ impl Trainer {
     /// # Errors
     /// If the loss or the gradient is not finite; then the weights stay as they were.
     pub fn step(&mut self) -> Result<StepResult, NotFinite> {
-        let training = &self.recipe.training;
         let mut rng = self.stream(Stream::Batch);
-        let batch = random_batch(&self.dataset.train, training.batch, self.recipe.model.context, &mut rng);
+        let (rows, context) = (self.recipe.training.batch, self.recipe.model.context);
+        let batch = random_batch(&self.dataset.train, rows, context, &mut rng);
+        self.learn(&batch)
+    }
+
+    /// One step on a batch that is given.
+    ///
+    /// # Errors
+    /// As [`step`](Self::step).
+    pub fn learn(&mut self, batch: &Batch) -> Result<StepResult, NotFinite> {
         if self.recipe.model.dropout > 0.0 {
             self.device.seed(rand::Rng::next_u64(&mut self.stream(Stream::Dropout)));
         }
         let device = self.device.clone().autodiff();
-        let loss = batch_loss(&self.model, &batch, &device);
+        let loss = batch_loss(&self.model, batch, &device);
         let mut gradients = loss.backward();
         let gradients = FlatGradients::of(&self.model, &mut gradients);
         // Both numbers in one read: on a GPU each read waits for all work before it.
@@ -141,6 +149,7 @@ impl Trainer {
         if !loss.is_finite() || !gradient_norm.is_finite() {
             return Err(NotFinite { step: Step(self.step.0 + 1), loss, gradient_norm });
         }
+        let training = &self.recipe.training;
         let clip = training.gradient_clip;
         // PyTorch's clip_grad_norm_: the small term keeps a zero gradient from dividing by zero.
         let scale = if clip > 0.0 { (clip / (f64::from(gradient_norm) + 1e-6)).min(1.0) } else { 1.0 };
@@ -207,7 +216,8 @@ pub fn ids_tensor(ids: Vec<i32>, rows: usize, context: usize, device: &Device) -
 }
 
 /// Mean cross-entropy of a batch, `[1]`, in nats a token.
-fn batch_loss(model: &Gpt, batch: &Batch, device: &Device) -> Tensor<1> {
+#[must_use]
+pub fn batch_loss(model: &Gpt, batch: &Batch, device: &Device) -> Tensor<1> {
     let tokens = batch.rows * batch.context;
     let ids = ids_tensor(batch.inputs.clone(), batch.rows, batch.context, device);
     let targets = ids_tensor(batch.targets.clone(), tokens, 1, device);

@@ -211,7 +211,9 @@ impl Rows<'_> {
             Field::Dropout,
             |r| &mut r.model.dropout,
         );
-        self.switch(ui, "Biases", "Whether linear layers and norms may add a constant.", |r| &mut r.model.biases);
+        self.switch(ui, "Biases of query, key, value", "Whether they may add a constant.", |r| {
+            &mut r.model.biases.query_key_value
+        });
         self.switch(ui, "Tied head", "Whether reading tokens in and predicting them share their weights.", |r| {
             &mut r.model.tied_head
         });

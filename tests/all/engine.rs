@@ -116,7 +116,7 @@ fn interrupted_training_is_the_same_bit_for_bit() {
     let _alone = DROPOUT.lock().unwrap_or_else(PoisonError::into_inner);
     let mut recipe = small_recipe();
     recipe.model.dropout = 0.1;
-    recipe.model.biases = true;
+    recipe.model.biases = true.into();
     recipe.model.tied_head = false;
     let mut whole = small_trainer(recipe.clone());
     let wanted: Vec<f32> = (0..8).map(|_| whole.step().expect("finite").loss).collect();

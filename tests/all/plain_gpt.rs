@@ -101,7 +101,7 @@ fn erf(x: f64) -> f64 {
 fn the_model_is_nanogpts_number_by_number() {
     for (biases, tied_head) in [(false, true), (true, false)] {
         let mut recipe = small_recipe();
-        (recipe.model.biases, recipe.model.tied_head) = (biases, tied_head);
+        (recipe.model.biases, recipe.model.tied_head) = (biases.into(), tied_head);
         // A high rate soon makes weights that differ from their transposes, and biases that are not zero.
         recipe.training.learning_rate = 0.02;
         let mut trainer = small_trainer(recipe.clone());
@@ -126,7 +126,7 @@ fn the_model_is_nanogpts_number_by_number() {
 #[test]
 fn first_weights_have_gpt2s_deviations() {
     let mut recipe = small_recipe();
-    (recipe.model.layers, recipe.model.width, recipe.model.biases) = (8, 64, true);
+    (recipe.model.layers, recipe.model.width, recipe.model.biases) = (8, 64, true.into());
     let trainer = small_trainer(recipe.clone());
     let folder = tempfile::tempdir().expect("a folder");
     let tokenizer = &trainer.dataset().tokenizer;

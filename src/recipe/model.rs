@@ -1,0 +1,332 @@
+//! The shape of the network, as plain data: the choices in which GPT-2, OPT, Llama and Phi-3 differ.
+
+use std::fmt;
+
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::{Fault, Field, PARAMETERS_MAX, fault, grouped, in_range};
+
+/// The shape of the network: a decoder-only transformer. What a file leaves out is as in GPT-2 (Radford et al. 2019), so
+/// that GPT-2, OPT, Llama and Phi-3 are recipes of one module.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelRecipe {
+    /// Transformer blocks, one after the other.
+    pub layers: usize,
+    /// Attention heads in each block; they share the width equally.
+    pub heads: usize,
+    /// Heads that make keys and values, each for an equal share of the query heads (grouped-query attention, Ainslie et
+    /// al. 2023). `None`: as many as heads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_value_heads: Option<usize>,
+    /// Size of the residual stream (GPT-2's `n_embd`).
+    pub width: usize,
+    /// How many tokens the model sees at once (GPT-2's `block_size`).
+    pub context: usize,
+    /// How the residual stream is scaled before each half of a block and before the head.
+    #[serde(default)]
+    pub norm: Norm,
+    /// Added to the variance, against division by zero.
+    #[serde(default = "usual_epsilon")]
+    pub norm_epsilon: f64,
+    /// How a token's place enters.
+    #[serde(default)]
+    pub position: Position,
+    /// The function between the two layers of the MLP.
+    #[serde(default)]
+    pub activation: Activation,
+    /// Values between the two layers of the MLP. `None`: four times the width.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mlp_width: Option<usize>,
+    /// Probability with which an activation is zeroed in training.
+    pub dropout: f64,
+    /// Which layers have an additive bias.
+    pub biases: Biases,
+    /// Whether the output head shares the token embedding's weights (Press & Wolf 2017).
+    pub tied_head: bool,
+    /// Whether the two projections of a block that write to the residual stream begin smaller, by 1/√(2·layers)
+    /// (Radford et al. 2019, section 2.3).
+    #[serde(default = "usually")]
+    pub scaled_residuals: bool,
+}
+
+const fn usual_epsilon() -> f64 {
+    1e-5
+}
+
+const fn usually() -> bool {
+    true
+}
+
+/// How the residual stream is scaled.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Norm {
+    /// Mean 0 and variance 1 (Ba et al. 2016).
+    #[default]
+    LayerNorm,
+    /// Root mean square 1, the mean left as it is (Zhang & Sennrich 2019).
+    RmsNorm,
+}
+
+/// How a token's place enters.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub enum Position {
+    /// A learned vector for each place, added to the token's.
+    #[default]
+    Learned,
+    /// Queries and keys are turned by an angle for each place (Su et al. 2021), the two halves of a head as pairs, as
+    /// Hugging Face's Llama has it. The slowest pair turns once in about 2π·`base` places.
+    Rotary { base: f64 },
+}
+
+/// The function between the two layers of the MLP.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Activation {
+    /// `x·Φ(x)` with the exact error function (Hendrycks & Gimpel 2016): nanoGPT's.
+    #[default]
+    Gelu,
+    /// The same through a tanh, GPT-2's own (`gelu_new` in transformers).
+    GeluTanh,
+    /// `max(0, x)`: OPT's and GuppyLM's.
+    Relu,
+    /// `silu(gate(x))·up(x)`, with a third matrix for the gate (Shazeer 2020): Llama's and Phi-3's.
+    SwiGlu,
+}
+
+/// Which layers have an additive bias. In a file `true` means all but the head's, `false` none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Biases {
+    pub query_key_value: bool,
+    /// Of the attention's output projection.
+    pub projection: bool,
+    pub mlp: bool,
+    pub norms: bool,
+    pub head: bool,
+}
+
+impl Biases {
+    pub const NONE: Self =
+        Self { query_key_value: false, projection: false, mlp: false, norms: false, head: false };
+    /// GPT-2's: all but the head's.
+    pub const USUAL: Self = Self { query_key_value: true, projection: true, mlp: true, norms: true, head: false };
+}
+
+impl From<bool> for Biases {
+    fn from(usual: bool) -> Self {
+        if usual { Self::USUAL } else { Self::NONE }
+    }
+}
+
+impl ModelRecipe {
+    /// The GPT-2, as nanoGPT builds it, of the same size: with its biases or with none.
+    #[must_use]
+    pub fn as_gpt2(&self) -> Self {
+        Self {
+            key_value_heads: None,
+            norm: Norm::LayerNorm,
+            norm_epsilon: usual_epsilon(),
+            position: Position::Learned,
+            activation: Activation::Gelu,
+            mlp_width: None,
+            biases: (self.biases != Biases::NONE).into(),
+            scaled_residuals: true,
+            ..self.clone()
+        }
+    }
+
+    /// Width of one head: `width / heads`.
+    #[must_use]
+    pub fn head_width(&self) -> usize {
+        self.width / self.heads.max(1)
+    }
+
+    /// Every mistake in the shape alone, its size included.
+    #[must_use]
+    pub fn check(&self, vocabulary: usize) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        self.judge(&mut faults);
+        if faults.is_empty() && self.parameter_count(vocabulary) > PARAMETERS_MAX {
+            let (found, most) = (grouped(self.parameter_count(vocabulary)), grouped(PARAMETERS_MAX));
+            let message =
+                format!("{found} weights are more than the {most} this program trains: lower the width or the layers");
+            faults.push(fault(Field::Width, message));
+        }
+        faults
+    }
+
+    /// Heads that make keys and values.
+    #[must_use]
+    pub fn key_value_heads(&self) -> usize {
+        self.key_value_heads.unwrap_or(self.heads)
+    }
+
+    /// Values that a token's query, key and value take together, over all heads.
+    #[must_use]
+    pub fn query_key_value_width(&self) -> usize {
+        self.width + 2 * self.key_value_heads() * self.head_width()
+    }
+
+    /// Values between the two layers of the MLP.
+    #[must_use]
+    pub fn mlp_width(&self) -> usize {
+        self.mlp_width.unwrap_or(4 * self.width)
+    }
+
+    /// Matrices that lead into the MLP: a gated one has two.
+    #[must_use]
+    pub const fn mlp_inputs(&self) -> usize {
+        if matches!(self.activation, Activation::SwiGlu) { 2 } else { 1 }
+    }
+
+    /// Where the weights are.
+    #[must_use]
+    pub fn weights(&self, vocabulary: usize) -> WeightCounts {
+        let [width, hidden, joined, inputs] =
+            [self.width, self.mlp_width(), self.query_key_value_width(), self.mlp_inputs()].map(|size| size as u64);
+        let vocabulary = vocabulary as u64;
+        let bias = |present: bool, size: u64| if present { size } else { 0 };
+        WeightCounts {
+            token_embedding: vocabulary * width,
+            position_embedding: bias(self.position == Position::Learned, self.context as u64 * width),
+            norm: width + bias(self.biases.norms, width),
+            query_key_value: width * joined + bias(self.biases.query_key_value, joined),
+            projection: width * width + bias(self.biases.projection, width),
+            mlp_in: inputs * (width * hidden + bias(self.biases.mlp, hidden)),
+            mlp_out: hidden * width + bias(self.biases.mlp, width),
+            head: bias(!self.tied_head, vocabulary * width + bias(self.biases.head, vocabulary)),
+        }
+    }
+
+    /// Number of weights, learned positions included.
+    #[must_use]
+    pub fn parameter_count(&self, vocabulary: usize) -> u64 {
+        let weights = self.weights(vocabulary);
+        let outside = weights.token_embedding + weights.position_embedding + weights.norm + weights.head;
+        outside + self.layers as u64 * weights.block()
+    }
+
+    /// Bytes of the weights in a file (32-bit floats).
+    #[must_use]
+    pub fn file_bytes(&self, vocabulary: usize) -> u64 {
+        4 * self.parameter_count(vocabulary)
+    }
+
+    pub(super) fn judge(&self, faults: &mut Vec<Fault>) {
+        in_range(faults, Field::Layers, "layers", self.layers, 1, 64);
+        in_range(faults, Field::Heads, "heads", self.heads, 1, 64);
+        in_range(faults, Field::Width, "width", self.width, 1, 4096);
+        in_range(faults, Field::Context, "context", self.context, 2, 4096);
+        let usable = (1..=64).contains(&self.heads) && (1..=4096).contains(&self.width);
+        if usable && !self.width.is_multiple_of(self.heads) {
+            let (width, heads) = (self.width, self.heads);
+            let (below, above) = (width / heads * heads, (width / heads + 1) * heads);
+            let advice = if below == 0 { format!("try {above}") } else { format!("try {below} or {above}") };
+            faults.push(fault(Field::Width, format!("width {width} is not a multiple of {heads} heads: {advice}")));
+        } else if let (true, Position::Rotary { .. }) = (usable && !self.head_width().is_multiple_of(2), self.position) {
+            let message = format!(
+                "a head of {} values cannot be turned in pairs: rotary positions need an even width / heads",
+                self.head_width()
+            );
+            faults.push(fault(Field::Width, message));
+        }
+        let groups = self.key_value_heads();
+        if usable && !(1..=self.heads).contains(&groups) {
+            let message = format!("key/value heads {groups} is not between 1 and {} (the heads)", self.heads);
+            faults.push(fault(Field::KeyValueHeads, message));
+        } else if usable && !self.heads.is_multiple_of(groups) {
+            let message = format!("{groups} key/value heads cannot serve {} heads in equal shares", self.heads);
+            faults.push(fault(Field::KeyValueHeads, message));
+        }
+        if usable {
+            in_range(faults, Field::MlpWidth, "MLP width", self.mlp_width(), 1, 16_384);
+        }
+        if !(self.norm_epsilon > 0.0 && self.norm_epsilon <= 0.1) {
+            let message = format!("norm epsilon {} is not above 0 and at most 0.1: try 0.00001", self.norm_epsilon);
+            faults.push(fault(Field::NormEpsilon, message));
+        }
+        if let Position::Rotary { base } = self.position
+            && !(base > 1.0 && base <= 1e9)
+        {
+            faults.push(fault(Field::RotaryBase, format!("rotary base {base} is not above 1: try 10000")));
+        }
+        if self.biases.norms && self.norm == Norm::RmsNorm {
+            faults.push(fault(Field::Biases, "an RMSNorm has no bias: switch the norms' bias off".into()));
+        }
+        if self.biases.head && self.tied_head {
+            faults.push(fault(Field::Biases, "a tied head has no bias: switch its bias off, or untie it".into()));
+        }
+        if !(0.0..=0.9).contains(&self.dropout) {
+            faults.push(fault(Field::Dropout, format!("dropout {} is not between 0 and 0.9", self.dropout)));
+        }
+    }
+}
+
+/// The number of weights in each part of a model, biases included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WeightCounts {
+    pub token_embedding: u64,
+    /// 0 with rotary positions.
+    pub position_embedding: u64,
+    /// One norm; a block has two, and one stands before the head.
+    pub norm: u64,
+    pub query_key_value: u64,
+    pub projection: u64,
+    pub mlp_in: u64,
+    pub mlp_out: u64,
+    /// 0 when it is tied.
+    pub head: u64,
+}
+
+impl WeightCounts {
+    /// One block.
+    #[must_use]
+    pub const fn block(&self) -> u64 {
+        2 * self.norm + self.query_key_value + self.projection + self.mlp_in + self.mlp_out
+    }
+}
+
+/// [`Biases`] as a file spells them out.
+#[derive(Serialize, Deserialize)]
+#[serde(rename = "Biases", deny_unknown_fields)]
+struct BiasFields {
+    query_key_value: bool,
+    projection: bool,
+    mlp: bool,
+    norms: bool,
+    head: bool,
+}
+
+impl Serialize for Biases {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match *self {
+            Self::NONE => serializer.serialize_bool(false),
+            Self::USUAL => serializer.serialize_bool(true),
+            Self { query_key_value, projection, mlp, norms, head } => {
+                BiasFields { query_key_value, projection, mlp, norms, head }.serialize(serializer)
+            }
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Biases {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = Biases;
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("true, false, or (query_key_value, projection, mlp, norms, head)")
+            }
+            fn visit_bool<E>(self, usual: bool) -> Result<Biases, E> {
+                Ok(usual.into())
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Biases, A::Error> {
+                let fields = BiasFields::deserialize(MapAccessDeserializer::new(map))?;
+                let BiasFields { query_key_value, projection, mlp, norms, head } = fields;
+                Ok(Biases { query_key_value, projection, mlp, norms, head })
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
+}
