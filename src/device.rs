@@ -1,14 +1,14 @@
 //! The only file that names a backend: lists adapters, tries them in a child process, opens one and says why.
 //!
 //! A graphics driver can crash the process that loads it (Mesa 22.3 and 25.0 are known to, on some shaders), so
-//! adapters are listed and tried by a child of the same program (`headlight doctor --probe …`). Only then does this
-//! process touch the driver.
+//! adapters are listed and tried by a child of the same program (`headlight doctor --probe …`), with the very recipe that
+//! is to be trained. Only then does this process touch the driver.
 
 use std::collections::HashMap;
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use burn::tensor::{Device, DeviceKind};
@@ -21,7 +21,7 @@ use crate::lab::protocol::{DeviceChoice, DeviceClass, DeviceReport};
 
 /// How long the listing of adapters may take before the driver counts as hung.
 const LIST_LIMIT: Duration = Duration::from_secs(20);
-/// How long a first training step may take on an adapter: a software adapter compiles its kernels for half a minute.
+/// How long the test of a recipe may take on an adapter: a software adapter compiles its kernels for half a minute.
 const PROBE_LIMIT: Duration = Duration::from_secs(180);
 
 /// One graphics adapter as wgpu lists it.
@@ -50,8 +50,12 @@ pub enum DeviceError {
     NoSuchAdapter { wanted: String, found: String },
     #[error("no GPU was found (adapters: {found}); use --device cpu, or name a software adapter")]
     NoGpu { found: String },
+    /// It computes, but other numbers than the CPU.
     #[error("{adapter} failed its test: {why}")]
     Unsound { adapter: String, why: String },
+    /// Its driver crashed or hung, or the test could not be made.
+    #[error("{adapter} could not be tested: {why}")]
+    Untested { adapter: String, why: String },
     #[error("{adapter} could not be opened: {why}. After a failure of the device, start the program again to use it")]
     Open { adapter: String, why: String },
     #[error("the device's test was called off")]
@@ -61,7 +65,29 @@ pub enum DeviceError {
 /// The program whose child processes list and try adapters. Without it no adapter is ever tried.
 static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
 
-/// Allows child processes of `program` (which must understand `doctor --list` and `doctor --probe NAME`).
+/// The exit code with which a child says that the adapter computes other numbers than the CPU.
+pub const UNSOUND: u8 = 3;
+
+/// A device that is asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Wish<'a> {
+    pub choice: &'a DeviceChoice,
+    /// What a GPU is tested with: handed to the child process as it is.
+    pub trial: &'a str,
+    /// Take the device although its test found wrong numbers.
+    pub insist: bool,
+}
+
+/// A device that can be computed on.
+#[derive(Debug)]
+pub struct Opened {
+    pub device: Device,
+    pub report: DeviceReport,
+    /// What was found wrong with the device that was asked for, and what was done about it.
+    pub trouble: Option<String>,
+}
+
+/// Allows child processes of `program` (which must understand `doctor --list` and `doctor --probe NAME --trial TEXT`).
 pub fn allow_probes(program: PathBuf) {
     let _ = PROGRAM.set(program);
 }
@@ -80,8 +106,7 @@ pub fn survey() -> Result<Vec<Adapter>, String> {
     static FOUND: OnceLock<Result<Vec<Adapter>, String>> = OnceLock::new();
     FOUND
         .get_or_init(|| {
-            let output =
-                run_child(&["doctor", "--list"], LIST_LIMIT, &mut || true).map_err(Option::unwrap_or_default)?;
+            let output = run_child(&["doctor", "--list"], LIST_LIMIT, &mut || true).map_err(|failure| failure.why)?;
             serde_json::from_str(&output).map_err(|error| format!("the list of adapters was unreadable: {error}"))
         })
         .clone()
@@ -112,31 +137,50 @@ pub fn list_here() -> Vec<Adapter> {
     adapters.iter().filter_map(describe).collect()
 }
 
-/// Chooses and opens a device: a GPU only after its test in a child process; a software adapter only by name.
-/// The test can take a while: `say` is told, and `false` from `goes_on` calls it off.
+/// Chooses and opens a device: a GPU only after its test in a child process; a software adapter only by name. One that
+/// computes wrong numbers gives way to the CPU, unless the wish insists. The test can take a while: `say` is told, and
+/// `false` from `goes_on` calls it off.
 ///
 /// # Errors
 /// If a device that was asked for (not `Auto`) cannot be had: what was found, and what to do.
 pub fn open(
-    choice: &DeviceChoice,
+    wish: Wish<'_>,
     say: &mut dyn FnMut(String),
     goes_on: &mut dyn FnMut() -> bool,
-) -> Result<(Device, DeviceReport), DeviceError> {
+) -> Result<Opened, DeviceError> {
+    let choice = wish.choice;
     let found = if *choice == DeviceChoice::Cpu { Ok(Vec::new()) } else { survey() };
     let (adapters, trouble) = match found {
         Ok(adapters) => (adapters, None),
         Err(why) => (Vec::new(), Some(why)),
     };
-    match choose(choice, &adapters, trouble.as_deref())? {
-        Choice::Cpu(reason) => Ok((cpu(), cpu_report(reason))),
-        Choice::Adapter(adapter, reason) => match test_and_open(adapter, say, goes_on) {
-            Ok(device) => Ok((device, report(adapter, reason))),
-            Err(DeviceError::Cancelled) => Err(DeviceError::Cancelled),
-            Err(error) if *choice == DeviceChoice::Auto => {
-                Ok((cpu(), cpu_report(format!("{error}; so the CPU computes"))))
-            }
-            Err(error) => Err(error),
-        },
+    let on_cpu = |reason, trouble| Opened { device: cpu(), report: cpu_report(reason), trouble };
+    let (adapter, reason) = match choose(choice, &adapters, trouble.as_deref())? {
+        Choice::Cpu(reason) => return Ok(on_cpu(reason, None)),
+        Choice::Adapter(adapter, reason) => (adapter, reason),
+    };
+    let error = match test(adapter, wish.trial, say, goes_on) {
+        Ok(finding) => {
+            say(format!("preparing kernels on {}…", adapter.name));
+            let device = open_here(adapter)?;
+            return Ok(Opened { device, report: report(adapter, format!("{reason}; {finding}")), trouble: None });
+        }
+        Err(error) => error,
+    };
+    match error {
+        DeviceError::Unsound { .. } if wish.insist => {
+            let trouble = format!("{error}. It is used all the same, as was asked for: do not trust the numbers");
+            Ok(Opened { device: open_here(adapter)?, report: report(adapter, reason), trouble: Some(trouble) })
+        }
+        DeviceError::Unsound { .. } => {
+            let trouble = format!("{error}. So the CPU computes");
+            Ok(on_cpu(trouble.clone(), Some(trouble)))
+        }
+        DeviceError::Untested { .. } if *choice == DeviceChoice::Auto => {
+            let trouble = format!("{error}; so the CPU computes");
+            Ok(on_cpu(trouble.clone(), Some(trouble)))
+        }
+        error => Err(error),
     }
 }
 
@@ -187,41 +231,56 @@ fn choose<'a>(
     }
 }
 
-fn test_and_open(
+/// Tests an adapter with `trial` in a child process, once in this process's life. Returns what was found, in words.
+fn test(
     adapter: &Adapter,
+    trial: &str,
     say: &mut dyn FnMut(String),
     goes_on: &mut dyn FnMut() -> bool,
-) -> Result<Device, DeviceError> {
-    if let Some(device) = opened().get(&adapter.selector) {
-        return Ok(device.clone());
+) -> Result<String, DeviceError> {
+    let key = (adapter.selector.clone(), trial.to_owned());
+    if let Some(finding) = lock(&PASSED).get(&key) {
+        return Ok(finding.clone());
     }
-    say(format!("testing {} in a process of its own (its kernels are compiled the first time)…", adapter.name));
-    if let Err(why) = run_child(&["doctor", "--probe", &adapter.name], PROBE_LIMIT, goes_on) {
-        return Err(match why {
-            Some(why) => DeviceError::Unsound { adapter: adapter.name.clone(), why },
-            None => DeviceError::Cancelled,
-        });
+    let name = adapter.name.clone();
+    say(format!("testing {name} in a process of its own (its kernels are compiled the first time)…"));
+    match run_child(&["doctor", "--probe", &name, "--trial", trial], PROBE_LIMIT, goes_on) {
+        Ok(finding) => {
+            let finding = finding.trim().to_owned();
+            lock(&PASSED).insert(key, finding.clone());
+            Ok(finding)
+        }
+        Err(Failure { cancelled: true, .. }) => Err(DeviceError::Cancelled),
+        Err(Failure { code: Some(code), why, .. }) if code == i32::from(UNSOUND) => {
+            Err(DeviceError::Unsound { adapter: name, why })
+        }
+        Err(Failure { why, .. }) => Err(DeviceError::Untested { adapter: name, why }),
     }
-    say(format!("preparing kernels on {}…", adapter.name));
-    open_here(adapter)
 }
 
 /// Devices of this process: burn initialises each only once.
-fn opened() -> std::sync::MutexGuard<'static, HashMap<Selector, Device>> {
-    static OPENED: OnceLock<Mutex<HashMap<Selector, Device>>> = OnceLock::new();
-    OPENED.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
+static OPENED: LazyLock<Mutex<HashMap<Selector, Device>>> = LazyLock::new(Mutex::default);
+/// What was found in the tests that adapters passed, by adapter and trial.
+static PASSED: LazyLock<Mutex<HashMap<(Selector, String), String>>> = LazyLock::new(Mutex::default);
+
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Has each device tested again before its next use, since one of them failed.
 pub fn forget_opened() {
-    opened().clear();
+    lock(&OPENED).clear();
+    lock(&PASSED).clear();
 }
 
-/// Opens an adapter in this process, without a test.
+/// Opens an adapter in this process, without a test; the same one again if it is open.
 ///
 /// # Errors
 /// As the driver says.
 pub fn open_here(adapter: &Adapter) -> Result<Device, DeviceError> {
+    if let Some(device) = lock(&OPENED).get(&adapter.selector) {
+        return Ok(device.clone());
+    }
     let kind = match adapter.selector {
         Selector::Discrete(index) => DeviceKind::DiscreteGpu(index),
         Selector::Integrated(index) => DeviceKind::IntegratedGpu(index),
@@ -231,7 +290,7 @@ pub fn open_here(adapter: &Adapter) -> Result<Device, DeviceError> {
     let fail =
         |error: burn_wgpu::WgpuInitError| DeviceError::Open { adapter: adapter.name.clone(), why: error.to_string() };
     let device = Device::wgpu_options().device_kind(kind).graphics_api(WgpuBackend::Auto).init().map_err(fail)?;
-    opened().insert(adapter.selector.clone(), device.clone());
+    lock(&OPENED).insert(adapter.selector.clone(), device.clone());
     Ok(device)
 }
 
@@ -250,19 +309,47 @@ fn cpu_report(reason: String) -> DeviceReport {
     }
 }
 
+/// How a child process failed.
+#[derive(Debug, Default)]
+struct Failure {
+    /// In words for the user.
+    why: String,
+    /// Its exit code, when it ended by itself.
+    code: Option<i32>,
+    /// It was ended because nobody waits for it any more.
+    cancelled: bool,
+}
+
+impl From<String> for Failure {
+    fn from(why: String) -> Self {
+        Self { why, ..Self::default() }
+    }
+}
+
 /// Runs this program with `arguments` and returns what it printed.
 ///
 /// # Errors
-/// If there is no program to run, or it crashed, failed or hung: in words for the user. `None` when `goes_on` ended it.
-fn run_child(arguments: &[&str], limit: Duration, goes_on: &mut dyn FnMut() -> bool) -> Result<String, Option<String>> {
-    let Some(program) = PROGRAM.get() else { return Err(Some("this program does not try graphics drivers".into())) };
+/// If there is no program to run, or it crashed, failed, hung, or was called off by `goes_on`.
+fn run_child(arguments: &[&str], limit: Duration, goes_on: &mut dyn FnMut() -> bool) -> Result<String, Failure> {
+    match PROGRAM.get() {
+        Some(program) => run_program(program, arguments, limit, goes_on),
+        None => Err("this program does not try graphics drivers".to_owned().into()),
+    }
+}
+
+fn run_program(
+    program: &Path,
+    arguments: &[&str],
+    limit: Duration,
+    goes_on: &mut dyn FnMut() -> bool,
+) -> Result<String, Failure> {
     let mut child = Command::new(program)
         .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
-        .map_err(|error| Some(format!("{} could not be started: {error}", program.display())))?;
+        .map_err(|error| format!("{} could not be started: {error}", program.display()))?;
     let stdout = child.stdout.take();
     let reader = std::thread::Builder::new().name("headlight-probe".into()).spawn(move || {
         let mut text = String::new();
@@ -278,20 +365,22 @@ fn run_child(arguments: &[&str], limit: Duration, goes_on: &mut dyn FnMut() -> b
                 if late || !goes_on() {
                     let _ = child.kill();
                     let _ = child.wait();
-                    return Err(late.then(|| format!("its driver gave no answer within {} seconds", limit.as_secs())));
+                    let why = format!("its driver gave no answer within {} seconds", limit.as_secs());
+                    return Err(Failure { why, code: None, cancelled: !late });
                 }
                 std::thread::sleep(Duration::from_millis(20));
             }
-            Err(error) => return Err(Some(format!("its test could not be watched: {error}"))),
+            Err(error) => return Err(format!("its test could not be watched: {error}").into()),
         }
     };
     let text = reader.ok().and_then(|thread| thread.join().ok()).unwrap_or_default();
-    if status.success() {
-        Ok(text)
-    } else if status.code().is_some() {
-        Err(Some(text.trim().lines().last().unwrap_or("its test failed without a word").to_owned()))
-    } else {
-        Err(Some(format!("its driver crashed ({status})")))
+    match status.code() {
+        Some(0) => Ok(text),
+        Some(code) => {
+            let why = text.trim().lines().last().unwrap_or("its test failed without a word").to_owned();
+            Err(Failure { why, code: Some(code), cancelled: false })
+        }
+        None => Err(format!("its driver crashed ({status})").into()),
     }
 }
 
@@ -314,6 +403,22 @@ mod tests {
         assert!(matches!(named, Ok(Choice::Adapter(found, _)) if *found == software[0]));
         let missing = choose(&DeviceChoice::Named("radeon".into()), &software, None).expect_err("not there");
         assert!(missing.to_string().contains("radeon") && missing.to_string().contains("llvmpipe"), "{missing}");
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_driver_that_crashes_hangs_or_fails_is_reported_as_such() {
+        // Stand-ins for a child whose driver does so.
+        let run = |script: &str, millis| {
+            run_program(Path::new("sh"), &["-c", script], Duration::from_millis(millis), &mut || true)
+        };
+        let crashed = run("kill -SEGV $$", 20_000).expect_err("it crashed");
+        assert!(crashed.why.contains("crashed") && crashed.code.is_none(), "{crashed:?}");
+        let hung = run("exec sleep 60", 200).expect_err("it hung");
+        assert!(hung.why.contains("no answer within") && !hung.cancelled, "{hung:?}");
+        let unsound = run("echo first; echo the gradients are apart; exit 3", 20_000).expect_err("it failed");
+        assert_eq!((unsound.why.as_str(), unsound.code), ("the gradients are apart", Some(i32::from(UNSOUND))));
+        assert_eq!(run("echo fine", 20_000).expect("it works").trim(), "fine");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::lab::protocol::ExportFormat;
+use crate::lab::protocol::Family;
 
 /// Headlight: build a small GPT, train it on your own text, and watch every attention head learn.
 ///
@@ -43,6 +43,10 @@ pub enum Job {
     Logits(PromptArguments),
     /// The attention of every head on a prompt.
     Attention(PromptArguments),
+    /// Make a run of a model in Hugging Face's folder format.
+    Import(ImportArguments),
+    /// Compare a model's folder with the reference of another program in it.
+    Parity(ParityArguments),
     /// Take a run's model away.
     Export(ExportArguments),
     /// What this machine can compute on, what would be chosen, and why.
@@ -78,6 +82,9 @@ pub struct TrainArguments {
     /// auto, cpu, gpu, or part of an adapter's name.
     #[arg(long, default_value = "auto")]
     pub device: String,
+    /// Use the device although its test finds wrong numbers.
+    #[arg(long)]
+    pub insist: bool,
     /// The run's folder; it must not exist yet, or be empty.
     #[arg(long)]
     pub out: PathBuf,
@@ -96,6 +103,9 @@ pub struct ResumeArguments {
     /// auto, cpu, gpu, or part of an adapter's name.
     #[arg(long, default_value = "auto")]
     pub device: String,
+    /// Use the device although its test finds wrong numbers.
+    #[arg(long)]
+    pub insist: bool,
     /// Print one JSON object a line.
     #[arg(long)]
     pub json: bool,
@@ -158,29 +168,74 @@ pub struct PromptArguments {
 }
 
 #[derive(Debug, Args)]
+pub struct ImportArguments {
+    /// The folder with config.json and model.safetensors (GPT-2, OPT, Llama or Phi-3).
+    pub model: PathBuf,
+    /// The run's folder; it must not exist yet, or be empty.
+    #[arg(long)]
+    pub out: PathBuf,
+    /// The text that the model can be trained on further; else the built-in dialogues.
+    #[arg(long)]
+    pub text: Option<PathBuf>,
+    /// How many tokens the model sees at once, where its positions are rotary.
+    #[arg(long)]
+    pub context: Option<usize>,
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ParityArguments {
+    /// The folder with config.json, model.safetensors and reference.safetensors (see tests/golden/make.py).
+    pub folder: PathBuf,
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
 pub struct ExportArguments {
     /// The run's folder.
     pub run: PathBuf,
     #[arg(long)]
     pub format: Format,
+    /// With --format hf: as which family, where a model fits into two.
+    #[arg(long)]
+    pub family: Option<FamilyName>,
+    /// Take the checkpoint with the lowest validation loss instead of the last.
+    #[arg(long)]
+    pub best: bool,
     /// The folder to write.
     #[arg(long)]
     pub out: PathBuf,
+    #[arg(long)]
+    pub json: bool,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, ValueEnum)]
 pub enum Format {
     /// The run folder as resume needs it.
     Checkpoint,
     /// model.safetensors, config.json and tokenizer.json, with nanoGPT's names.
     Safetensors,
+    /// A folder that Hugging Face's transformers opens, read back and compared.
+    Hf,
 }
 
-impl From<Format> for ExportFormat {
-    fn from(format: Format) -> Self {
-        match format {
-            Format::Checkpoint => Self::Checkpoint,
-            Format::Safetensors => Self::Safetensors,
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum FamilyName {
+    Gpt2,
+    Opt,
+    Llama,
+    Phi3,
+}
+
+impl From<FamilyName> for Family {
+    fn from(name: FamilyName) -> Self {
+        match name {
+            FamilyName::Gpt2 => Self::Gpt2,
+            FamilyName::Opt => Self::Opt,
+            FamilyName::Llama => Self::Llama,
+            FamilyName::Phi3 => Self::Phi3,
         }
     }
 }
@@ -190,12 +245,24 @@ pub struct DoctorArguments {
     /// auto, cpu, gpu, or part of an adapter's name.
     #[arg(long, default_value = "auto")]
     pub device: String,
+    /// The preset whose model the device is tested with.
+    #[arg(long, conflicts_with = "recipe")]
+    pub preset: Option<String>,
+    /// A preset file whose model the device is tested with.
+    #[arg(long)]
+    pub recipe: Option<PathBuf>,
     #[arg(long)]
     pub json: bool,
+    /// Have one operation compute wrongly on the device, to see that the test finds it.
+    #[arg(long, hide = true)]
+    pub fault: bool,
     /// Print this process's own list of adapters and end: what the parent process reads.
     #[arg(long, hide = true)]
     pub list: bool,
-    /// Train a few steps on this adapter in this process and end: what the parent process watches.
-    #[arg(long, hide = true)]
+    /// Test this adapter in this process and end: what the parent process watches.
+    #[arg(long, hide = true, requires = "trial")]
     pub probe: Option<String>,
+    /// What it is tested with.
+    #[arg(long, hide = true)]
+    pub trial: Option<String>,
 }

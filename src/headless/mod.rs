@@ -29,6 +29,8 @@ pub fn run(job: Job) -> Result<ExitCode> {
         Job::Sample(arguments) => questions::sample(&arguments),
         Job::Logits(arguments) => questions::logits(&arguments),
         Job::Attention(arguments) => questions::attention(&arguments),
+        Job::Import(arguments) => questions::import(&arguments),
+        Job::Parity(arguments) => questions::parity(&arguments),
         Job::Export(arguments) => questions::export(&arguments),
         Job::Doctor(arguments) => questions::doctor(&arguments),
         #[cfg(feature = "gui")]

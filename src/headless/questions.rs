@@ -7,16 +7,30 @@ use anyhow::{Result, bail};
 use serde_json::json;
 
 use super::args::{
-    DoctorArguments, EvaluateArguments, ExportArguments, ModelArguments, PromptArguments, SampleArguments,
+    DoctorArguments, EvaluateArguments, ExportArguments, Format, ImportArguments, ModelArguments, ParityArguments,
+    PromptArguments, SampleArguments,
 };
+use super::train;
 use crate::lab::ask::{self, Opened, Prompt};
-use crate::lab::protocol::{DeviceChoice, HeadId};
-use crate::recipe::{bytes_text, grouped};
+use crate::lab::handle::Place;
+use crate::lab::import;
+use crate::lab::protocol::{DeviceChoice, ExportFormat, HeadId};
+use crate::lab::trial::{Trial, UNSOUND};
+use crate::preset;
+use crate::recipe::{TextSource, bytes_text, grouped};
 use crate::runs::Kept;
+
+/// Distinct characters of a common text, for a model that has not seen one yet.
+const TRIAL_VOCABULARY: usize = 65;
+/// What an imported model is trained further with: nanoGPT's recipe, at rates that do not undo what it has learned.
+const IMPORT_PRESET: &str = "nanogpt-cpu";
+const IMPORT_RATES: (f64, f64) = (3e-4, 3e-5);
 
 fn open(arguments: &ModelArguments) -> Result<Opened> {
     let kept = if arguments.best { Kept::Best } else { Kept::Last };
-    Opened::open(&arguments.run, kept, &DeviceChoice::from(arguments.device.as_str()))
+    let opened = Opened::open(&arguments.run, kept, &DeviceChoice::from(arguments.device.as_str()))?;
+    tell_note(opened.trouble.as_deref().unwrap_or_default());
+    Ok(opened)
 }
 
 pub(super) fn evaluate(arguments: &EvaluateArguments) -> Result<ExitCode> {
@@ -107,9 +121,57 @@ pub(super) fn attention(arguments: &PromptArguments) -> Result<ExitCode> {
 }
 
 pub(super) fn export(arguments: &ExportArguments) -> Result<ExitCode> {
-    let bytes = ask::export(&arguments.run, arguments.format.into(), &arguments.out)?;
-    say!("wrote {} to {}", bytes_text(bytes), arguments.out.display());
+    let format = match arguments.format {
+        Format::Hf => ExportFormat::Transformers(arguments.family.map(Into::into)),
+        _ if arguments.family.is_some() => bail!("--family goes with --format hf"),
+        Format::Checkpoint => ExportFormat::Checkpoint,
+        Format::Safetensors => ExportFormat::Safetensors,
+    };
+    let kept = if arguments.best { Kept::Best } else { Kept::Last };
+    let exported = ask::export(&arguments.run, kept, format, &arguments.out)?;
+    if arguments.json {
+        say!("{}", serde_json::to_string(&exported)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    say!("wrote {} to {}", bytes_text(exported.bytes), arguments.out.display());
+    if let Some(report) = exported.report {
+        say!("{report}");
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn import(arguments: &ImportArguments) -> Result<ExitCode> {
+    let mut base = preset::find(IMPORT_PRESET).unwrap_or_else(preset::first).recipe;
+    (base.training.learning_rate, base.training.final_learning_rate) = IMPORT_RATES;
+    if let Some(path) = &arguments.text {
+        base.data.text = TextSource::File(path.clone());
+    }
+    let place = Place::At(arguments.out.clone());
+    let report = import::import(&arguments.model, &place, arguments.context, &base)?;
+    if arguments.json {
+        say!("{}", serde_json::to_string(&report)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let weights = grouped(report.parameters);
+    say!("{}: {weights} weights, vocabulary {}; run folder {}", report.family, report.vocabulary, report.run.display());
+    for note in &report.notes {
+        say!("note: {note}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn parity(arguments: &ParityArguments) -> Result<ExitCode> {
+    let checks = import::parity(&arguments.folder)?;
+    if arguments.json {
+        let name = arguments.folder.file_name().unwrap_or_default().to_string_lossy();
+        say!("{}", json!({ "case": name, "checks": checks }));
+    } else {
+        for check in &checks {
+            let verdict = if check.passed { "passed" } else { "FAILED" };
+            say!("{:10} {:9.2e}  (at most {:.0e})  {verdict}  {}", check.check, check.worst, check.bound, check.detail);
+        }
+    }
+    Ok(if checks.iter().all(|check| check.passed) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 pub(super) fn doctor(arguments: &DoctorArguments) -> Result<ExitCode> {
@@ -117,18 +179,20 @@ pub(super) fn doctor(arguments: &DoctorArguments) -> Result<ExitCode> {
         say!("{}", serde_json::to_string(&ask::list_adapters())?);
         return Ok(ExitCode::SUCCESS);
     }
-    if let Some(name) = &arguments.probe {
-        return Ok(match ask::probe_adapter(name) {
-            Ok(()) => ExitCode::SUCCESS,
-            // The parent reads the last line of what is printed.
-            Err(error) => {
-                say!("{error:#}");
-                ExitCode::FAILURE
-            }
-        });
+    if let (Some(name), Some(trial)) = (&arguments.probe, &arguments.trial) {
+        // The parent reads the last line of what is printed.
+        let (code, line) = match Trial::run(trial, name) {
+            Ok(finding) if finding.is_sound() => (0, finding.to_string()),
+            Ok(finding) => (UNSOUND, finding.to_string()),
+            Err(error) => (1, format!("{error:#}")),
+        };
+        say!("{line}");
+        return Ok(ExitCode::from(code));
     }
     let quiet = arguments.json;
-    let found = ask::diagnose(&DeviceChoice::from(arguments.device.as_str()), &mut |what| {
+    let model = train::recipe_of(arguments.preset.as_deref(), arguments.recipe.as_deref())?.model;
+    let choice = DeviceChoice::from(arguments.device.as_str());
+    let found = ask::diagnose(&choice, &model, TRIAL_VOCABULARY, arguments.fault, &mut |what| {
         if !quiet {
             eprintln!("{what}");
         }
@@ -151,7 +215,7 @@ pub(super) fn doctor(arguments: &DoctorArguments) -> Result<ExitCode> {
             (None, error) => say!("{}: {}", found.asked, error.as_deref().unwrap_or("nothing")),
         }
     }
-    Ok(if found.chosen.is_some() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if found.error.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn tell_note(note: &str) {

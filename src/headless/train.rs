@@ -1,6 +1,7 @@
 //! Training in the terminal: the events of a run as a progress line, or as JSON lines.
 
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,17 +23,7 @@ use crate::recipe::{Recipe, SamplingRecipe, TextSource, grouped};
 const CLOSING_SAMPLE_TOKENS: usize = 200;
 
 pub(super) fn train(arguments: TrainArguments) -> Result<ExitCode> {
-    let mut recipe = match (&arguments.preset, &arguments.recipe) {
-        (_, Some(path)) => {
-            let recipe = open_preset(path).map_err(anyhow::Error::msg)?.recipe;
-            if let Some(fault) = recipe.validate(None).first() {
-                bail!("{}: {fault}", path.display());
-            }
-            recipe
-        }
-        (Some(name), None) => preset::find(name).ok_or_else(|| unknown_preset(name))?.recipe,
-        (None, None) => preset::first().recipe,
-    };
+    let mut recipe = recipe_of(arguments.preset.as_deref(), arguments.recipe.as_deref())?;
     if let Some(path) = arguments.text {
         recipe.data.text = TextSource::File(path);
     }
@@ -42,12 +33,12 @@ pub(super) fn train(arguments: TrainArguments) -> Result<ExitCode> {
     }
     recipe.training.seed = arguments.seed.unwrap_or(recipe.training.seed);
     let origin = Origin::New { recipe: Box::new(recipe), place: Place::At(arguments.out) };
-    follow(spec(origin, &arguments.device, arguments.stop_at), arguments.json)
+    follow(spec(origin, &arguments.device, arguments.insist, arguments.stop_at), arguments.json)
 }
 
 pub(super) fn resume(arguments: ResumeArguments) -> Result<ExitCode> {
     let origin = Origin::Open { folder: arguments.run };
-    follow(spec(origin, &arguments.device, arguments.stop_at), arguments.json)
+    follow(spec(origin, &arguments.device, arguments.insist, arguments.stop_at), arguments.json)
 }
 
 /// What the window would have done, done here: opens the run or trains the default preset.
@@ -59,7 +50,22 @@ pub(super) fn instead_of_window(arguments: WindowArguments) -> Result<ExitCode> 
             Origin::New { recipe: Box::new(recipe), place: Place::Named(name) }
         }
     };
-    follow(spec(origin, arguments.device.as_deref().unwrap_or("auto"), None), false)
+    follow(spec(origin, arguments.device.as_deref().unwrap_or("auto"), false, None), false)
+}
+
+/// The recipe of a preset by name, of a file, or the first one.
+pub(super) fn recipe_of(name: Option<&str>, file: Option<&Path>) -> Result<Recipe> {
+    match (name, file) {
+        (_, Some(path)) => {
+            let recipe = open_preset(path).map_err(anyhow::Error::msg)?.recipe;
+            match recipe.validate(None).first() {
+                Some(fault) => bail!("{}: {fault}", path.display()),
+                None => Ok(recipe),
+            }
+        }
+        (Some(name), None) => Ok(preset::find(name).ok_or_else(|| unknown_preset(name))?.recipe),
+        (None, None) => Ok(preset::first().recipe),
+    }
 }
 
 fn unknown_preset(name: &str) -> anyhow::Error {
@@ -67,10 +73,11 @@ fn unknown_preset(name: &str) -> anyhow::Error {
     anyhow!("there is no preset '{name}': try {}, or --recipe FILE", names.join(", "))
 }
 
-fn spec(origin: Origin, device: &str, stop_at: Option<u64>) -> RunSpec {
+fn spec(origin: Origin, device: &str, insist: bool, stop_at: Option<u64>) -> RunSpec {
     RunSpec {
         origin,
         device: DeviceChoice::from(device),
+        insist,
         stop_at: stop_at.map(Step),
         start_paused: false,
         attention_per_sec: 0.0,
@@ -222,7 +229,11 @@ impl Terminal {
             }
             Event::Sampled(SampleEvent::Done { .. }) => say!(),
             Event::Saved { what, path } => self.note(&format!("saved {what}: {}", path.display()))?,
-            Event::Progress(_) | Event::StateChanged(_) | Event::Diverged { .. } | Event::WentBack { .. } => {}
+            Event::Progress(_)
+            | Event::StateChanged(_)
+            | Event::EvaluatedWhole(_)
+            | Event::Diverged { .. }
+            | Event::WentBack { .. } => {}
             Event::Finished(_) => {
                 if std::mem::take(&mut self.line_open) {
                     say!();
@@ -263,6 +274,6 @@ fn print_json(event: &Event) -> Result<()> {
         Event::Finished(Outcome::Stopped) => line(json!({ "outcome": "stopped" }), "finished"),
         Event::Finished(Outcome::Failed(why)) => line(json!({ "outcome": "failed", "text": why }), "finished"),
         // The command line asks for neither.
-        Event::Sampled(_) | Event::WentBack { .. } => Ok(()),
+        Event::Sampled(_) | Event::EvaluatedWhole(_) | Event::WentBack { .. } => Ok(()),
     }
 }

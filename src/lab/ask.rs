@@ -7,13 +7,14 @@ use burn::module::Module;
 use burn::tensor::Device;
 use serde::Serialize;
 
-use super::protocol::{AttentionSnapshot, DeviceChoice, DeviceReport, ExportFormat, Step};
+use super::protocol::{AttentionSnapshot, DeviceChoice, DeviceReport, ExportFormat, ExportReport, Step};
+use super::trial::Trial;
 use crate::device::{self, Adapter};
 use crate::model::Gpt;
-use crate::recipe::{SamplingRecipe, TextSource};
-use crate::runs::{Checkpoint, Kept, Owner, RunError, RunFile, RunFolder, copy_run, export_safetensors};
+use crate::recipe::{ModelRecipe, SamplingRecipe, TextSource};
+use crate::runs::{Checkpoint, Kept, Owner, RunError, RunFile, RunFolder, copy_run, export_safetensors, transformers};
 use crate::text::{Dataset, TokenId};
-use crate::train::{Probe, Sampler, Trainer, evaluate_whole, record_attention};
+use crate::train::{Probe, Sampler, evaluate_whole, record_attention};
 
 /// The model of a run's last (or best) checkpoint. Training may go on in the folder meanwhile.
 pub struct Opened {
@@ -21,6 +22,8 @@ pub struct Opened {
     pub file: RunFile,
     pub step: Step,
     device: Device,
+    /// What was found wrong with the device that was asked for.
+    pub trouble: Option<String>,
 }
 
 /// A whole-validation result. Losses in nats a token.
@@ -51,9 +54,11 @@ impl Opened {
         if !path.is_file() {
             return Err(RunError::NoCheckpoint { path: folder.to_owned(), kept }.into());
         }
-        let (device, _) = device::open(choice, &mut |_| (), &mut || true)?;
+        let trial = Trial::new(&file.recipe.model, file.tokenizer.vocabulary()).to_text();
+        let wish = device::Wish { choice, trial: &trial, insist: false };
+        let device::Opened { device, trouble, .. } = device::open(wish, &mut |_| (), &mut || true)?;
         let checkpoint = Checkpoint::load(&path, &Owner::new(&file.recipe.model, &file.tokenizer), &device)?;
-        Ok(Self { model: checkpoint.model.valid(), file, step: checkpoint.state.step, device })
+        Ok(Self { model: checkpoint.model.valid(), file, step: checkpoint.state.step, device, trouble })
     }
 
     /// Loss over the whole validation part of the run's own text or of another, in windows without overlap.
@@ -66,15 +71,16 @@ impl Opened {
         let dataset = match (text, own) {
             (Some(path), _) => Dataset::from_file(path, Some(tokenizer), &mut |_| true)?,
             (None, TextSource::File(path)) => Dataset::from_file(path, Some(tokenizer), &mut |_| true)?,
-            (None, TextSource::BuiltIn) => Dataset::built_in(),
+            (None, TextSource::BuiltIn) => Dataset::built_in(Some(tokenizer))?,
         };
         let same = text.is_some() || dataset.digest == self.file.text_digest;
         ensure!(same, "{own} is not the text that this run learned from: name it with --text");
         let tokens = dataset.validation.len().saturating_sub(1);
         ensure!(tokens > 0, "the validation part of the text is too short to evaluate");
-        let loss = evaluate_whole(&self.model, &dataset.validation, self.file.recipe.model.context, &self.device);
+        let (context, validation) = (self.file.recipe.model.context, &dataset.validation);
+        let loss = evaluate_whole(&self.model, validation, context, &self.device, &mut || true).unwrap_or(f64::NAN);
         ensure!(loss.is_finite(), "the loss is {loss}: the weights of this checkpoint are no numbers any more");
-        let first = tokenizer.text(TokenId(dataset.validation[0].into())).len() as u64;
+        let first = tokenizer.byte_length(TokenId(dataset.validation[0].into())) as u64;
         let bytes = (dataset.validation_bytes - first) as f64;
         let bits_per_byte = loss * tokens as f64 / std::f64::consts::LN_2 / bytes;
         Ok(Evaluation { loss, perplexity: loss.exp(), bits_per_byte, tokens, step: self.step })
@@ -128,7 +134,7 @@ impl Opened {
         match prompt {
             Prompt::Text(text) => {
                 let encoded = tokenizer.encode(text);
-                ensure!(!encoded.ids.is_empty(), "the prompt has no character that this model knows");
+                ensure!(!encoded.ids.is_empty(), "the prompt has nothing in it that this model knows");
                 let length = encoded.ids.len();
                 ensure!(
                     length <= context,
@@ -153,17 +159,31 @@ impl Opened {
     }
 }
 
-/// Takes a run's last checkpoint away in another form. Returns the bytes written.
+/// What was written of a run.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Exported {
+    pub bytes: u64,
+    /// How a folder for `transformers` compares with the run's model.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub report: Option<ExportReport>,
+}
+
+/// Takes a run's last (or best) checkpoint away in another form.
 ///
 /// # Errors
-/// If the run has no checkpoint or the place cannot be written to.
-pub fn export(folder: &Path, format: ExportFormat, to: &Path) -> Result<u64> {
+/// If the run has no checkpoint, the form cannot hold it, or the place cannot be written to.
+pub fn export(folder: &Path, kept: Kept, format: ExportFormat, to: &Path) -> Result<Exported> {
+    if format == ExportFormat::Checkpoint {
+        return Ok(Exported { bytes: copy_run(folder, to)?, report: None });
+    }
+    let Opened { model, file, device, .. } = Opened::open(folder, kept, &DeviceChoice::Cpu)?;
+    let (recipe, tokenizer) = (&file.recipe.model, &file.tokenizer);
     Ok(match format {
-        ExportFormat::Checkpoint => copy_run(folder, to)?,
-        ExportFormat::Safetensors => {
-            let opened = Opened::open(folder, Kept::Last, &DeviceChoice::Cpu)?;
-            export_safetensors(to, &opened.model, &opened.file.recipe.model, &opened.file.tokenizer)?
+        ExportFormat::Transformers(family) => {
+            let report = transformers::export(to, family, &model, recipe, tokenizer, &device)?;
+            Exported { bytes: report.bytes, report: Some(report) }
         }
+        _ => Exported { bytes: export_safetensors(to, &model, recipe, tokenizer)?, report: None },
     })
 }
 
@@ -175,21 +195,30 @@ pub struct Diagnosis {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
     pub asked: String,
-    /// `None` when what was asked for cannot be had.
+    /// `None` when nothing can be had.
     pub chosen: Option<DeviceReport>,
+    /// What is wrong with what was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
 
-/// Lists the adapters and tries the chosen one in a child process.
+/// Lists the adapters and tries the chosen one in a child process, with a model of that shape.
 #[must_use]
-pub fn diagnose(choice: &DeviceChoice, say: &mut dyn FnMut(String)) -> Diagnosis {
+pub fn diagnose(
+    choice: &DeviceChoice,
+    model: &ModelRecipe,
+    vocabulary: usize,
+    fault: bool,
+    say: &mut dyn FnMut(String),
+) -> Diagnosis {
     let (adapters, trouble) = match device::survey() {
         Ok(adapters) => (adapters, None),
         Err(why) => (Vec::new(), Some(why)),
     };
-    let (chosen, error) = match device::open(choice, say, &mut || true) {
-        Ok((_, report)) => (Some(report), None),
+    let trial = Trial { fault, ..Trial::new(model, vocabulary) }.to_text();
+    let wish = device::Wish { choice, trial: &trial, insist: false };
+    let (chosen, error) = match device::open(wish, say, &mut || true) {
+        Ok(opened) => (Some(opened.report), opened.trouble),
         Err(error) => (None, Some(error.to_string())),
     };
     Diagnosis { adapters, trouble, asked: choice.to_string(), chosen, error }
@@ -199,28 +228,4 @@ pub fn diagnose(choice: &DeviceChoice, say: &mut dyn FnMut(String)) -> Diagnosis
 #[must_use]
 pub fn list_adapters() -> Vec<Adapter> {
     device::list_here()
-}
-
-/// Trains a tiny model for three steps on an adapter, in this process, and holds its losses to the CPU's: what the
-/// child process of a device's test does.
-///
-/// # Errors
-/// If there is no such adapter, it cannot be opened, or it computes something else than the CPU.
-pub fn probe_adapter(name: &str) -> Result<()> {
-    let adapters = device::list_here();
-    let Some(adapter) = adapters.iter().find(|adapter| adapter.name == name) else {
-        bail!("there is no adapter '{name}'");
-    };
-    let mut recipe = crate::preset::first().recipe;
-    recipe.model = crate::recipe::ModelRecipe { layers: 1, heads: 2, width: 16, context: 16, ..recipe.model };
-    recipe.training.batch = 4;
-    let dataset = std::sync::Arc::new(Dataset::from_text("the test text", &crate::text::dialogues(4000))?);
-    let losses = |device: Device| -> Result<Vec<f32>> {
-        let mut trainer = Trainer::new(recipe.clone(), dataset.clone(), device);
-        (0..3).map(|_| Ok(trainer.step()?.loss)).collect()
-    };
-    let (ours, cpu) = (losses(device::open_here(adapter)?)?, losses(device::cpu())?);
-    let difference = ours.iter().zip(&cpu).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-    ensure!(difference < 1e-3, "its losses {ours:?} differ from the CPU's {cpu:?} by {difference}");
-    Ok(())
 }

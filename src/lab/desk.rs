@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,9 +14,10 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::handle::Wake;
+use super::handle::{Place, Wake};
+use super::import::{ImportReport, import};
 use crate::preset::Preset;
-use crate::recipe::{TextSource, bytes_text};
+use crate::recipe::{Recipe, TextSource, bytes_text};
 use crate::{device, runs, text};
 
 pub use crate::device::Adapter;
@@ -46,6 +48,12 @@ pub enum Job {
     },
     /// The curves of an earlier run, to lay under this one's.
     ReadCurves(PathBuf),
+    /// Makes a run of a model of another program; all but the model is as in `base`.
+    ImportModel {
+        from: PathBuf,
+        place: Place,
+        base: Box<Recipe>,
+    },
     /// Slow: asks the drivers in a child process.
     ListAdapters,
     SaveSettings {
@@ -59,14 +67,39 @@ pub enum Job {
 /// An answer.
 #[derive(Debug)]
 pub enum Done {
-    Scanning { source: TextSource, done_bytes: u64, total_bytes: u64 },
-    Scanned { source: TextSource, result: Result<TextSummary, String> },
-    PresetOpened { path: PathBuf, result: Result<Box<Preset>, String> },
-    Written { what: String, path: PathBuf, result: Result<(), String> },
-    CurvesRead { path: PathBuf, result: Result<Box<Curves>, String> },
+    Scanning {
+        source: TextSource,
+        done_bytes: u64,
+        total_bytes: u64,
+    },
+    Scanned {
+        source: TextSource,
+        result: Result<TextSummary, String>,
+    },
+    PresetOpened {
+        path: PathBuf,
+        result: Result<Box<Preset>, String>,
+    },
+    Written {
+        what: String,
+        path: PathBuf,
+        result: Result<(), String>,
+    },
+    CurvesRead {
+        path: PathBuf,
+        result: Result<Box<Curves>, String>,
+    },
+    Imported {
+        from: PathBuf,
+        result: Result<Box<ImportReport>, String>,
+    },
     Adapters(Result<Vec<Adapter>, String>),
-    SettingsFailed(String),
-    Looked { path: PathBuf, kind: PathKind },
+    /// Something else that went wrong, in a sentence.
+    Failed(String),
+    Looked {
+        path: PathBuf,
+        kind: PathKind,
+    },
 }
 
 /// What a path leads to.
@@ -77,6 +110,8 @@ pub enum PathKind {
     Folder,
     /// A folder with a `recipe.ron`.
     Run,
+    /// A folder with a `config.json`.
+    Model,
 }
 
 /// The window's end of the desk.
@@ -207,12 +242,18 @@ impl Clerk {
                 let result = runs::read_curves(&path).map(Box::new).map_err(|error| error.to_string());
                 self.answer(Done::CurvesRead { path, result });
             }
-            Job::ListAdapters => self.list_adapters(),
+            Job::ImportModel { from, place, base } => self.aside("headlight-import", move || {
+                let result = import(&from, &place, None, &base);
+                let result = result.map(Box::new).map_err(|error| format!("{error:#}"));
+                Done::Imported { from, result }
+            }),
+            // The drivers may take seconds.
+            Job::ListAdapters => self.aside("headlight-adapters", || Done::Adapters(device::survey())),
             Job::SaveSettings { path, text } => {
                 let folder = path.parent().map_or(Ok(()), std::fs::create_dir_all);
                 let result = folder.map_err(|error| format!("{}: {error}", path.display()));
                 if let Err(why) = result.and_then(|()| write(&path, text.as_bytes())) {
-                    self.answer(Done::SettingsFailed(why));
+                    self.answer(Done::Failed(format!("the settings were not saved: {why}")));
                 }
             }
             Job::Look(path) => {
@@ -222,15 +263,17 @@ impl Clerk {
         }
     }
 
-    /// On a thread of its own: the drivers may take seconds, and saving must not wait for them.
-    fn list_adapters(&self) {
+    /// Works on a thread of its own, so that saving need not wait for it.
+    fn aside(&self, name: &str, work: impl FnOnce() -> Done + Send + 'static) {
         let (done, wake) = (self.done.clone(), Arc::clone(&self.wake));
-        let started = std::thread::Builder::new().name("headlight-adapters".into()).spawn(move || {
-            let _ = done.send(Done::Adapters(device::survey()));
+        let started = std::thread::Builder::new().name(name.into()).spawn(move || {
+            // A panic is a fault of the program's; the user waits for an answer all the same.
+            let answer = catch_unwind(AssertUnwindSafe(work));
+            let _ = done.send(answer.unwrap_or_else(|_| Done::Failed("the work failed inside the program".into())));
             wake();
         });
-        if started.is_err() {
-            self.answer(Done::Adapters(Err("no thread could be started for it".into())));
+        if let Err(error) = started {
+            self.answer(Done::Failed(format!("no thread could be started for {name}: {error}")));
         }
     }
 }
@@ -277,6 +320,7 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), String> {
 fn look(path: &Path) -> PathKind {
     match std::fs::metadata(path) {
         Ok(metadata) if metadata.is_dir() && path.join("recipe.ron").is_file() => PathKind::Run,
+        Ok(metadata) if metadata.is_dir() && path.join("config.json").is_file() => PathKind::Model,
         Ok(metadata) if metadata.is_dir() => PathKind::Folder,
         Ok(_) => PathKind::File,
         Err(_) => PathKind::Missing,

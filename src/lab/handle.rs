@@ -18,6 +18,8 @@ use crate::recipe::Recipe;
 pub struct RunSpec {
     pub origin: Origin,
     pub device: DeviceChoice,
+    /// Take the device although its test finds wrong numbers.
+    pub insist: bool,
     /// Pause after this step although the recipe goes on; the schedule does not change.
     pub stop_at: Option<Step>,
     /// Wait for [`Command::Resume`] or [`Command::Step`] before the first step.

@@ -4,6 +4,8 @@ pub mod ask;
 mod channel;
 pub mod desk;
 pub mod handle;
+pub mod import;
 pub mod protocol;
 mod start;
+pub mod trial;
 mod worker;

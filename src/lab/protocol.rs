@@ -38,6 +38,8 @@ pub enum Command {
         format: ExportFormat,
         path: PathBuf,
     },
+    /// Measure the loss over the whole validation text: [`Event::EvaluatedWhole`] answers.
+    EvaluateWhole,
     /// Go back to the last good checkpoint (offered after [`Event::Diverged`]), paused.
     Rollback,
 }
@@ -54,8 +56,69 @@ pub struct SampleRequest {
 pub enum ExportFormat {
     /// The run folder's checkpoint: model, optimizer, data position and random state.
     Checkpoint,
-    /// `model.safetensors` with PyTorch's names and layout, and `config.json` beside it.
+    /// `model.safetensors` with nanoGPT's names, and `config.json` beside it.
     Safetensors,
+    /// A folder that `transformers` opens, as this family, or as the one whose design the model has.
+    Transformers(Option<Family>),
+}
+
+/// A family of models in `transformers`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Family {
+    Gpt2,
+    Opt,
+    Llama,
+    Phi3,
+}
+
+impl Family {
+    /// Its `model_type`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Gpt2 => "gpt2",
+            Self::Opt => "opt",
+            Self::Llama => "llama",
+            Self::Phi3 => "phi3",
+        }
+    }
+}
+
+impl std::fmt::Display for Family {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Self::Gpt2 => "GPT-2",
+            Self::Opt => "OPT",
+            Self::Llama => "Llama",
+            Self::Phi3 => "Phi-3",
+        })
+    }
+}
+
+/// How an export compares with the model that it came from, read back from what was written.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct ExportReport {
+    pub family: Family,
+    pub bytes: u64,
+    /// Tokens that were compared, drawn at random.
+    pub tokens: usize,
+    /// Largest difference between two logits.
+    pub largest_difference: f32,
+    /// Share of the positions at which both find the same token likeliest.
+    pub top1_agreement: f64,
+}
+
+impl std::fmt::Display for ExportReport {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { family, tokens, largest_difference, top1_agreement, .. } = self;
+        let agreement = 100.0 * top1_agreement;
+        write!(
+            formatter,
+            "a {family} for transformers, read back: logits at most {largest_difference:.1e} apart on {tokens} tokens, \
+             the likeliest token the same at {agreement:.1} %"
+        )
+    }
 }
 
 /// From the worker. [`Event::Finished`] comes last and exactly once.
@@ -68,6 +131,7 @@ pub enum Event {
     /// Every step's loss arrives, several steps to an event when they are quick.
     Progress(Vec<StepReport>),
     Validated(ValidationReport),
+    EvaluatedWhole(WholeReport),
     Sampled(SampleEvent),
     /// What was written, and where.
     Saved {
@@ -207,6 +271,14 @@ pub struct ValidationReport {
     pub best: bool,
 }
 
+/// Loss over the whole validation text in windows without overlap, in nats a token.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct WholeReport {
+    pub step: Step,
+    pub loss: f64,
+    pub tokens: usize,
+}
+
 /// Attention of every head on the probe text at one moment.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AttentionSnapshot {
@@ -217,7 +289,7 @@ pub struct AttentionSnapshot {
     pub heads: usize,
     /// After softmax: `[layer, head, query, key]`, rows sum to 1, zero above the diagonal.
     pub weights: Vec<f32>,
-    /// What was left out of the probe, in words (unknown characters, too long), or empty.
+    /// What was left out of the probe, in words (unknown to the model, too long), or empty.
     pub note: String,
 }
 
@@ -259,8 +331,9 @@ pub enum SampleEvent {
 /// A drawn token with the distribution it came from (before temperature, top-k and top-p).
 #[derive(Debug, Clone, PartialEq)]
 pub struct SampledToken {
+    /// What this token makes certain: nothing while a character lacks bytes, all of it with the last of them.
     pub text: String,
-    /// The text, printable.
+    /// The token by itself, printable.
     pub label: String,
     pub probability: f32,
     /// The ten likeliest, best first, printable.

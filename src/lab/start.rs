@@ -9,14 +9,15 @@ use burn::tensor::Device;
 
 use super::channel::{Inbox, Outbox};
 use super::handle::{Origin, Place, RunSpec};
-use super::protocol::{DeviceChoice, DeviceReport, Event, RunState};
+use super::protocol::{DeviceReport, Event, RunState};
+use super::trial::Trial;
 
 use crate::device::{self, DeviceError};
-use crate::recipe::{Recipe, TextSource};
+use crate::recipe::{ModelRecipe, Recipe, TextSource};
 use crate::runs::{
     Checkpoint, Curves, Kept, Owner, RunFile, RunFolder, TrainingState, default_root, new_folder, read_curves,
 };
-use crate::text::{CharTokenizer, Dataset, Progress, TextError};
+use crate::text::{Dataset, Progress, TextError, Tokenizer};
 use crate::train::Trainer;
 
 pub(super) struct Opened {
@@ -62,7 +63,7 @@ fn create(recipe: &Recipe, place: &Place, spec: &RunSpec, outbox: &Outbox, inbox
     let dataset = read_text(&recipe.data.text, None, outbox, inbox)?;
     refuse_faults(&recipe, Some(dataset.tokenizer.vocabulary()))?;
     dataset.require(recipe.model.context, Path::new(&recipe.data.text.to_string()))?;
-    let (device, report) = open_device(&spec.device, outbox, inbox)?;
+    let (device, report) = open_device(spec, &recipe.model, dataset.tokenizer.vocabulary(), outbox, inbox)?;
     let path = match place {
         Place::At(path) => path.clone(),
         Place::Named(name) => new_folder(&default_root(), name),
@@ -79,15 +80,16 @@ fn reopen(path: &Path, spec: &RunSpec, outbox: &Outbox, inbox: &mut Inbox<'_>) -
     let RunFile { recipe, tokenizer, text_digest, .. } = &folder.file;
     let (dataset, blocked) = match read_text(&recipe.data.text, Some(tokenizer), outbox, inbox) {
         Ok(dataset) if dataset.digest == *text_digest => (dataset, None),
-        Ok(_) => {
-            (without_text(tokenizer), Some(format!("{} is not the text that this run learned from", recipe.data.text)))
-        }
+        Ok(_) => (
+            Dataset::empty(tokenizer.clone()),
+            Some(format!("{} is not the text that this run learned from", recipe.data.text)),
+        ),
         Err(error) if called_off(&error) => return Err(error),
-        Err(error) => (without_text(tokenizer), Some(format!("{error:#}"))),
+        Err(error) => (Dataset::empty(tokenizer.clone()), Some(format!("{error:#}"))),
     };
     let blocked =
         blocked.map(|why| format!("training cannot go on in this run: {why}. Looking and sampling still work"));
-    let (device, report) = open_device(&spec.device, outbox, inbox)?;
+    let (device, report) = open_device(spec, &recipe.model, tokenizer.vocabulary(), outbox, inbox)?;
     let checkpoint = load_last_good(&folder, &device, outbox)?;
     let history = read_curves(path)?;
     if history.unreadable > 0 {
@@ -138,11 +140,24 @@ pub(super) fn trainer_at(
     }
 }
 
-fn open_device(choice: &DeviceChoice, outbox: &Outbox, inbox: &mut Inbox<'_>) -> Result<(Device, DeviceReport)> {
+/// The device that the run asks for, if it passes its test with the run's own model.
+fn open_device(
+    spec: &RunSpec,
+    model: &ModelRecipe,
+    vocabulary: usize,
+    outbox: &Outbox,
+    inbox: &mut Inbox<'_>,
+) -> Result<(Device, DeviceReport)> {
     let mut say = |what| {
         outbox.send(Event::Preparing(what));
     };
-    Ok(device::open(choice, &mut say, &mut || inbox.goes_on())?)
+    let trial = Trial::new(model, vocabulary).to_text();
+    let wish = device::Wish { choice: &spec.device, trial: &trial, insist: spec.insist };
+    let device::Opened { device, report, trouble } = device::open(wish, &mut say, &mut || inbox.goes_on())?;
+    if let Some(trouble) = trouble {
+        outbox.send(Event::Warning(trouble));
+    }
+    Ok((device, report))
 }
 
 fn refuse_faults(recipe: &Recipe, vocabulary: Option<usize>) -> Result<()> {
@@ -156,11 +171,11 @@ fn refuse_faults(recipe: &Recipe, vocabulary: Option<usize>) -> Result<()> {
 
 fn read_text(
     source: &TextSource,
-    tokenizer: Option<&CharTokenizer>,
+    tokenizer: Option<&Tokenizer>,
     outbox: &Outbox,
     inbox: &mut Inbox<'_>,
 ) -> Result<Dataset> {
-    let TextSource::File(path) = source else { return Ok(Dataset::built_in()) };
+    let TextSource::File(path) = source else { return Ok(Dataset::built_in(tokenizer)?) };
     let mut told = Instant::now();
     let mut progress = |progress: Progress| {
         if told.elapsed() > Duration::from_millis(100) {
@@ -171,16 +186,4 @@ fn read_text(
         inbox.goes_on()
     };
     Ok(Dataset::from_file(path, tokenizer, &mut progress)?)
-}
-
-/// Stands in where the text of an older run is gone: nothing to learn from.
-fn without_text(tokenizer: &CharTokenizer) -> Dataset {
-    Dataset {
-        train: Vec::new(),
-        validation: Vec::new(),
-        tokenizer: tokenizer.clone(),
-        digest: String::new(),
-        bytes: 0,
-        validation_bytes: 0,
-    }
 }

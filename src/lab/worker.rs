@@ -10,12 +10,14 @@ use super::channel::{Inbox, Outbox};
 use super::handle::RunSpec;
 use super::protocol::{
     Command, Event, ExportFormat, Outcome, ReadyReport, RunState, SampleEvent, SampleRequest, Step, StepReport,
-    ValidationReport,
+    ValidationReport, WholeReport,
 };
 use super::start::{self, Opened};
 use crate::recipe::bytes_text;
-use crate::runs::{Checkpoint, Kept, Owner, RunError, RunFolder, TrainingState, copy_run, export_safetensors};
-use crate::train::{Probe, Sampler, Trainer, record_attention};
+use crate::runs::{
+    Checkpoint, Kept, Owner, RunError, RunFolder, TrainingState, copy_run, export_safetensors, transformers,
+};
+use crate::train::{Probe, Sampler, Trainer, evaluate_whole, record_attention};
 
 /// Events wait at most so long before they are sent: about 30 times a second.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(33);
@@ -187,6 +189,7 @@ impl<'a> Worker<'a> {
                 }
             }
             Command::Export { format, path } => self.export(format, &path),
+            Command::EvaluateWhole => self.evaluate_whole(inbox),
             Command::Rollback => self.rollback(),
         }
     }
@@ -299,13 +302,30 @@ impl<'a> Worker<'a> {
         self.outbox.send(Event::Validated(report));
         if best {
             let older = self.best.replace(validation_loss);
-            // The untrained model is not worth keeping. What could not be kept is not the best to beat.
+            // The first weights are not worth keeping, but those of an imported model are: it came with a checkpoint.
+            // What could not be kept is not the best to beat.
             let path = self.folder.checkpoint(Kept::Best);
-            if step.0 > 0 && !self.save_to(&path) {
+            let worth_keeping = step.0 > 0 || self.folder.checkpoint(Kept::Last).is_file();
+            if worth_keeping && !self.save_to(&path) {
                 self.best = older;
             }
         }
         true
+    }
+
+    fn evaluate_whole(&self, inbox: &mut Inbox<'_>) {
+        let (dataset, context) = (self.trainer.dataset(), self.trainer.recipe().model.context);
+        let tokens = dataset.validation.len().saturating_sub(1);
+        if tokens == 0 {
+            return self.warn(self.blocked.clone().unwrap_or_else(|| "there is no validation text".into()));
+        }
+        self.outbox.send(Event::Preparing("reading the whole validation text…".into()));
+        let model = self.trainer.validation_model();
+        let mut goes_on = || inbox.goes_on();
+        if let Some(loss) = evaluate_whole(&model, &dataset.validation, context, &self.device, &mut goes_on) {
+            let step = self.trainer.step_count();
+            self.outbox.send(Event::EvaluatedWhole(WholeReport { step, loss, tokens }));
+        }
     }
 
     fn diverged(&mut self, what: &str) {
@@ -415,18 +435,22 @@ impl<'a> Worker<'a> {
     }
 
     fn export(&mut self, format: ExportFormat, path: &Path) {
-        let model = self.trainer.validation_model();
+        let (model, recipe) = (self.trainer.validation_model(), &self.trainer.recipe().model);
+        let tokenizer = &self.trainer.dataset().tokenizer;
         let exported = match format {
-            ExportFormat::Safetensors => {
-                let recipe = &self.trainer.recipe().model;
-                export_safetensors(path, &model, recipe, &self.trainer.dataset().tokenizer)
+            ExportFormat::Safetensors => export_safetensors(path, &model, recipe, tokenizer).map(|bytes| (bytes, None)),
+            ExportFormat::Transformers(family) => {
+                transformers::export(path, family, &model, recipe, tokenizer, &self.device)
+                    .map(|report| (report.bytes, Some(report)))
             }
             ExportFormat::Checkpoint if !self.save_checkpoint() => return,
-            ExportFormat::Checkpoint => copy_run(self.folder.path(), path),
+            ExportFormat::Checkpoint => copy_run(self.folder.path(), path).map(|bytes| (bytes, None)),
         };
         match exported {
-            Ok(bytes) => {
-                self.tell_saved(format!("export of step {} ({})", self.trainer.step_count().0, bytes_text(bytes)), path)
+            Ok((bytes, report)) => {
+                let proof = report.map_or_else(String::new, |report| format!(" {report}"));
+                let step = self.trainer.step_count().0;
+                self.tell_saved(format!("export of step {step} ({}){proof}", bytes_text(bytes)), path);
             }
             Err(error) => self.warn(format!("the export failed: {error}")),
         }

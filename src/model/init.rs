@@ -51,6 +51,15 @@ impl Gpt {
     }
 }
 
+impl Gpt {
+    /// The same weights, but the last norm computes something else: to show that a test finds it.
+    #[must_use]
+    pub fn with_fault(mut self) -> Self {
+        self.norm.epsilon *= 10.0;
+        self
+    }
+}
+
 struct Draw<'a> {
     rng: ChaCha8Rng,
     device: &'a Device,

@@ -107,8 +107,7 @@ pub struct Biases {
 }
 
 impl Biases {
-    pub const NONE: Self =
-        Self { query_key_value: false, projection: false, mlp: false, norms: false, head: false };
+    pub const NONE: Self = Self { query_key_value: false, projection: false, mlp: false, norms: false, head: false };
     /// GPT-2's: all but the head's.
     pub const USUAL: Self = Self { query_key_value: true, projection: true, mlp: true, norms: true, head: false };
 }
@@ -224,7 +223,8 @@ impl ModelRecipe {
             let (below, above) = (width / heads * heads, (width / heads + 1) * heads);
             let advice = if below == 0 { format!("try {above}") } else { format!("try {below} or {above}") };
             faults.push(fault(Field::Width, format!("width {width} is not a multiple of {heads} heads: {advice}")));
-        } else if let (true, Position::Rotary { .. }) = (usable && !self.head_width().is_multiple_of(2), self.position) {
+        } else if let (true, Position::Rotary { .. }) = (usable && !self.head_width().is_multiple_of(2), self.position)
+        {
             let message = format!(
                 "a head of {} values cannot be turned in pairs: rotary positions need an even width / heads",
                 self.head_width()

@@ -17,7 +17,7 @@ use super::{RunError, read_bounded, write_atomic};
 use crate::lab::protocol::Step;
 use crate::model::{Gpt, values_of};
 use crate::recipe::ModelRecipe;
-use crate::text::CharTokenizer;
+use crate::text::Tokenizer;
 use crate::train::{AdamW, Moments};
 
 /// The largest checkpoint that is read, in bytes: three times the largest model.
@@ -49,12 +49,12 @@ pub struct Checkpoint {
 #[derive(Debug, Clone, Copy)]
 pub struct Owner<'a> {
     recipe: &'a ModelRecipe,
-    tokenizer: &'a CharTokenizer,
+    tokenizer: &'a Tokenizer,
 }
 
 impl<'a> Owner<'a> {
     #[must_use]
-    pub const fn new(recipe: &'a ModelRecipe, tokenizer: &'a CharTokenizer) -> Self {
+    pub const fn new(recipe: &'a ModelRecipe, tokenizer: &'a Tokenizer) -> Self {
         Self { recipe, tokenizer }
     }
 
@@ -69,7 +69,7 @@ impl<'a> Owner<'a> {
         if other != other.as_gpt2() {
             hasher.update(format!("{other:?}"));
         }
-        hasher.update(self.tokenizer.characters().iter().collect::<String>());
+        hasher.update(self.tokenizer.identity());
         hex(hasher)
     }
 }

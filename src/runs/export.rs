@@ -11,10 +11,11 @@ use super::weights::weights_of;
 use super::{RunError, RunFolder, write_atomic};
 use crate::model::Gpt;
 use crate::recipe::{Biases, ModelRecipe};
-use crate::text::CharTokenizer;
+use crate::text::Tokenizer;
 
-/// Writes `model.safetensors`, `config.json` and `tokenizer.json` (characters in the order of their numbers) into
-/// `folder`, which is made if it is not there and must be empty. `model` is the validation form. Returns the bytes written.
+/// Writes `model.safetensors`, `config.json` and `tokenizer.json` (characters in the order of their numbers, or the file
+/// that came with the model; none for token numbers) into `folder`, which is made if it is not there and must be empty.
+/// `model` is the validation form. Returns the bytes written.
 ///
 /// A tied head is not written twice: `lm_head.weight` is `transformer.wte.weight`, as `config.json` says.
 ///
@@ -24,7 +25,7 @@ pub fn export_safetensors(
     folder: &Path,
     model: &Gpt,
     recipe: &ModelRecipe,
-    tokenizer: &CharTokenizer,
+    tokenizer: &Tokenizer,
 ) -> Result<u64, RunError> {
     RunFolder::refuse_occupied(folder)?;
     fs::create_dir_all(folder).map_err(RunError::io(folder))?;
@@ -39,17 +40,22 @@ pub fn export_safetensors(
         "dropout": recipe.dropout,
         "tie_word_embeddings": recipe.tied_head,
     });
-    let characters: Vec<String> = tokenizer.characters().iter().map(char::to_string).collect();
-    let vocabulary = json!({ "kind": "characters", "characters": characters });
+    let vocabulary = match tokenizer {
+        Tokenizer::Characters(characters) => {
+            let characters: Vec<String> = characters.characters().iter().map(char::to_string).collect();
+            Some(format!("{:#}\n", json!({ "kind": "characters", "characters": characters })))
+        }
+        Tokenizer::Bpe(bpe) => Some(bpe.json().to_owned()),
+        Tokenizer::Numbers(_) => None,
+    };
     let path = folder.join("model.safetensors");
     let tensors: Vec<_> = weights_of(model).into_iter().map(Encoded::new).collect();
     let weights = serialize(&path, &tensors, HashMap::from([("format".to_owned(), "pt".to_owned())]))?;
+    let mut files = vec![("model.safetensors", weights)];
+    files.extend(vocabulary.map(|json| ("tokenizer.json", json.into_bytes())));
+    files.push(("config.json", format!("{config:#}\n").into_bytes()));
     let mut total = 0;
-    for (name, bytes) in [
-        ("model.safetensors", weights),
-        ("tokenizer.json", format!("{vocabulary:#}\n").into_bytes()),
-        ("config.json", format!("{config:#}\n").into_bytes()),
-    ] {
+    for (name, bytes) in files {
         write_atomic(&folder.join(name), &bytes)?;
         total += bytes.len() as u64;
     }

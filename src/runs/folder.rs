@@ -4,26 +4,48 @@ use std::fs::{self, File, TryLockError};
 use std::io::{BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::{PART, RunError, read_bounded, write_atomic};
 use crate::lab::protocol::{Step, StepReport, ValidationReport};
 use crate::recipe::Recipe;
-use crate::text::CharTokenizer;
+use crate::text::{CharTokenizer, TOKENIZER_BYTES_MAX, Tokenizer, VOCABULARY_MAX};
 
-const FORMAT: u32 = 1;
+/// In format 1 every tokenizer was one of characters, and stood there as their string.
+const FORMAT: u32 = 2;
+const RECIPE_FILE: &str = "recipe.ron";
+const TOKENIZER_FILE: &str = "tokenizer.json";
 /// A recipe with the largest vocabulary stays well under this.
 const RECIPE_BYTES_MAX: u64 = 16 << 20;
 
-/// `recipe.ron`: what the run was made from.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// What the run was made from: `recipe.ron`, and `tokenizer.json` where there is one.
+#[derive(Debug, Clone, PartialEq)]
 pub struct RunFile {
-    pub format: u32,
     pub recipe: Recipe,
-    pub tokenizer: CharTokenizer,
+    pub tokenizer: Tokenizer,
     /// SHA-256 of the text as it lay in its file.
     pub text_digest: String,
+}
+
+/// `recipe.ron` as it is written; `T` is [`KeptTokenizer`], in format 1 the characters alone.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stored<T> {
+    format: u32,
+    recipe: Recipe,
+    tokenizer: T,
+    text_digest: String,
+}
+
+#[derive(Serialize, Deserialize)]
+enum KeptTokenizer {
+    Characters(CharTokenizer),
+    /// It lies beside, as `tokenizer.json`.
+    Bpe {
+        rows: usize,
+    },
+    Numbers(usize),
 }
 
 #[derive(Deserialize)]
@@ -33,12 +55,47 @@ struct Version {
 
 impl RunFile {
     #[must_use]
-    pub fn new(recipe: Recipe, tokenizer: CharTokenizer, text_digest: String) -> Self {
-        Self { format: FORMAT, recipe, tokenizer, text_digest }
+    pub fn new(recipe: Recipe, tokenizer: Tokenizer, text_digest: String) -> Self {
+        Self { recipe, tokenizer, text_digest }
     }
 
     fn read(folder: &Path) -> Result<Self, RunError> {
-        let path = folder.join("recipe.ron");
+        let Stored { recipe, tokenizer, text_digest, .. } = Stored::read(folder)?;
+        let tokenizer = match tokenizer {
+            KeptTokenizer::Characters(characters) => Tokenizer::Characters(characters),
+            KeptTokenizer::Numbers(rows) => Tokenizer::Numbers(rows),
+            KeptTokenizer::Bpe { rows } => {
+                let path = folder.join(TOKENIZER_FILE);
+                let json = read_bounded(&path, TOKENIZER_BYTES_MAX)?;
+                Tokenizer::from_json(&json, rows).map_err(|fault| RunError::damaged(&path, fault))?
+            }
+        };
+        Ok(Self { recipe, tokenizer, text_digest })
+    }
+
+    /// Writes it into the folder of a new run.
+    fn write(&self, folder: &Path) -> Result<(), RunError> {
+        let tokenizer = match &self.tokenizer {
+            Tokenizer::Characters(characters) => KeptTokenizer::Characters(characters.clone()),
+            Tokenizer::Numbers(rows) => KeptTokenizer::Numbers(*rows),
+            Tokenizer::Bpe(bpe) => {
+                write_atomic(&folder.join(TOKENIZER_FILE), bpe.json().as_bytes())?;
+                KeptTokenizer::Bpe { rows: bpe.vocabulary() }
+            }
+        };
+        let (recipe, text_digest) = (self.recipe.clone(), self.text_digest.clone());
+        let stored = Stored { format: FORMAT, recipe, tokenizer, text_digest };
+        let path = folder.join(RECIPE_FILE);
+        let text = ron::ser::to_string_pretty(&stored, ron::ser::PrettyConfig::default());
+        let text = text.map_err(|error| RunError::damaged(&path, error))?;
+        // It comes last: with it the folder is a run, that has not begun.
+        write_atomic(&path, text.as_bytes())
+    }
+}
+
+impl Stored<KeptTokenizer> {
+    fn read(folder: &Path) -> Result<Self, RunError> {
+        let path = folder.join(RECIPE_FILE);
         if !folder.is_dir() {
             return Err(RunError::Missing { path: folder.to_owned() });
         }
@@ -46,17 +103,35 @@ impl RunFile {
             return Err(RunError::NotARun { path: folder.to_owned() });
         }
         let bytes = read_bounded(&path, RECIPE_BYTES_MAX)?;
-        if let Ok(Version { format }) = ron::de::from_bytes::<Version>(&bytes)
-            && format != FORMAT
-        {
-            let fault = format!("run format {format} is not known to this program (it reads {FORMAT})");
+        let stored = match ron::de::from_bytes::<Version>(&bytes) {
+            Ok(Version { format: 1 }) => {
+                let Stored { format, recipe, tokenizer, text_digest } = Stored::<CharTokenizer>::parse(&path, &bytes)?;
+                Self { format, recipe, tokenizer: KeptTokenizer::Characters(tokenizer), text_digest }
+            }
+            Ok(Version { format }) if format != FORMAT => {
+                let fault = format!("run format {format} is not known to this program (it reads 1 to {FORMAT})");
+                return Err(RunError::damaged(&path, fault));
+            }
+            _ => Self::parse(&path, &bytes)?,
+        };
+        let rows = match &stored.tokenizer {
+            KeptTokenizer::Characters(characters) => characters.vocabulary(),
+            KeptTokenizer::Bpe { rows } | KeptTokenizer::Numbers(rows) => *rows,
+        };
+        if !(1..=VOCABULARY_MAX).contains(&rows) {
+            let fault = format!("a tokenizer of {rows} rows is impossible (there are 1 to {VOCABULARY_MAX})");
             return Err(RunError::damaged(&path, fault));
         }
-        let file: Self = ron::de::from_bytes(&bytes).map_err(|error| RunError::damaged(&path, error))?;
-        match file.recipe.validate(Some(file.tokenizer.vocabulary())).first() {
+        match stored.recipe.validate(Some(rows)).first() {
             Some(fault) => Err(RunError::damaged(&path, fault)),
-            None => Ok(file),
+            None => Ok(stored),
         }
+    }
+}
+
+impl<T: DeserializeOwned> Stored<T> {
+    fn parse(path: &Path, bytes: &[u8]) -> Result<Self, RunError> {
+        ron::de::from_bytes(bytes).map_err(|error| RunError::damaged(path, error))
     }
 }
 
@@ -112,7 +187,7 @@ impl Curves {
 /// # Errors
 /// If it is no run folder or its recipe is damaged; unreadable lines of the log are counted and left out.
 pub fn read_curves(folder: &Path) -> Result<Curves, RunError> {
-    let RunFile { recipe, .. } = RunFile::read(folder)?;
+    let Stored { recipe, .. } = Stored::read(folder)?;
     let mut curves = Curves { recipe, steps: Vec::new(), validations: Vec::new(), unreadable: 0 };
     let path = folder.join("metrics.jsonl");
     let Ok(file) = File::open(&path) else { return Ok(curves) };
@@ -147,12 +222,8 @@ impl RunFolder {
     /// If something is there already, or it cannot be made.
     pub fn create(path: &Path, file: RunFile) -> Result<Self, RunError> {
         Self::refuse_occupied(path)?;
-        let recipe = path.join("recipe.ron");
-        let text = ron::ser::to_string_pretty(&file, ron::ser::PrettyConfig::default());
-        let text = text.map_err(|error| RunError::damaged(&recipe, error))?;
         fs::create_dir_all(path).map_err(RunError::io(path))?;
-        // The recipe comes first: with it alone the folder is a run already, that has not begun.
-        write_atomic(&recipe, text.as_bytes())?;
+        file.write(path)?;
         Ok(Self { path: path.to_owned(), file, log: Self::open_log(path)? })
     }
 
@@ -284,12 +355,13 @@ impl Kept {
     }
 }
 
-/// Copies what resume needs of a run into another folder: recipe, log and checkpoints. Returns the bytes copied.
+/// Copies what resume needs of a run into another folder: recipe, tokenizer, log and checkpoints. Returns the bytes
+/// copied.
 ///
 /// # Errors
 /// If `from` is no run, has no checkpoint yet, or `to` is not empty or cannot be written.
 pub fn copy_run(from: &Path, to: &Path) -> Result<u64, RunError> {
-    RunFile::read(from)?;
+    Stored::read(from)?;
     if !Kept::Last.path(from).is_file() {
         return Err(RunError::NoCheckpoint { path: from.to_owned(), kept: Kept::Last });
     }
@@ -298,8 +370,8 @@ pub fn copy_run(from: &Path, to: &Path) -> Result<u64, RunError> {
     fs::create_dir_all(&checkpoints).map_err(RunError::io(&checkpoints))?;
     let mut total = 0;
     // The recipe comes last: a folder without it is no run.
-    let parts =
-        [Kept::Last.path(Path::new("")), Kept::Best.path(Path::new("")), "metrics.jsonl".into(), "recipe.ron".into()];
+    let checkpoints = [Kept::Last, Kept::Best].map(|kept| kept.path(Path::new("")));
+    let parts = checkpoints.into_iter().chain(["metrics.jsonl", TOKENIZER_FILE, RECIPE_FILE].map(PathBuf::from));
     for part in parts {
         let source = from.join(&part);
         if source.is_file() {

@@ -3,6 +3,7 @@
 //! ```text
 //! runs/2026-11-22-first-light/
 //!   recipe.ron                     format version, recipe, tokenizer, digest of the text
+//!   tokenizer.json                 the tokenizer that came with the model, where one did
 //!   metrics.jsonl                  one line an observation, appended, never rewritten
 //!   checkpoint/last.safetensors    weights, both moments of each, and the step: what resume needs
 //!   checkpoint/best.safetensors    the same at the lowest validation loss
@@ -13,6 +14,7 @@
 mod checkpoint;
 mod export;
 mod folder;
+pub mod transformers;
 mod weights;
 
 pub use checkpoint::{Checkpoint, Owner, TrainingState};

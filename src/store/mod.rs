@@ -10,7 +10,7 @@ pub use series::{Bucket, Series};
 
 use crate::lab::protocol::{
     AttentionSnapshot, DeviceClass, Event, Outcome, ReadyReport, RunState, SampleEvent, SampledToken, Step, StepReport,
-    ValidationReport,
+    ValidationReport, WholeReport,
 };
 use crate::recipe::grouped;
 
@@ -35,6 +35,8 @@ pub struct RunStore {
     pub validation_loss: Series,
     /// The lowest validation loss.
     pub best: Option<ValidationReport>,
+    /// The newest measurement over the whole validation text.
+    pub whole: Option<WholeReport>,
     pub attention: Option<Arc<AttentionSnapshot>>,
     /// Grows with each snapshot, so that a picture of one is drawn once.
     pub attention_version: u64,
@@ -113,6 +115,7 @@ impl RunStore {
             validations: Vec::new(),
             validation_loss: Series::default(),
             best: None,
+            whole: None,
             attention: None,
             attention_version: 0,
             sample: SampleState::default(),
@@ -145,6 +148,17 @@ impl RunStore {
             Event::Validated(report) => {
                 self.preparing = None;
                 self.validated(report);
+            }
+            Event::EvaluatedWhole(report) => {
+                self.preparing = None;
+                let WholeReport { step, loss, tokens } = report;
+                let (step, tokens) = (grouped(step.0), grouped(tokens as u64));
+                let perplexity = loss.exp();
+                let text = format!(
+                    "step {step}: loss {loss:.4} over the whole validation text ({tokens} tokens), perplexity {perplexity:.3}"
+                );
+                self.write(Level::Info, true, text);
+                self.whole = Some(report);
             }
             Event::Sampled(event) => self.sampled(event),
             Event::Saved { what, path } => self.write(Level::Info, true, format!("saved {what}: {}", path.display())),

@@ -2,6 +2,7 @@
 //!
 //! The file is read twice, a chunk at a time: once to check it and gather its characters, once to encode it. So only
 //! the ids are ever held, two bytes a character. What the file said the first time is not trusted the second time.
+//! Tokenizers that came with a model need no gathering: for them it is read once.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -9,11 +10,15 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use super::characters::CharTokenizer;
 use super::generated;
-use super::tokenizer::{CharTokenizer, VOCABULARY_MAX, named};
+use super::pieces::Pieces;
+use super::tokenizer::{TokenId, Tokenizer, VOCABULARY_MAX, named};
 
 /// The largest text file that is read, in bytes: 4 GiB.
 pub const BYTES_MAX: u64 = 4 << 30;
+/// The largest one for a tokenizer that came with a model, in bytes: 1 GiB, which BPE is minutes at.
+pub(super) const PIECES_BYTES_MAX: u64 = 1 << 30;
 
 const BUILT_IN_NAME: &str = "built-in dialogues";
 const BUILT_IN_BYTES: usize = 1_200_000;
@@ -33,19 +38,23 @@ pub enum TextError {
     #[error("{}: is not UTF-8 text (bad byte at offset {offset}): save it as UTF-8 and open it again", .path.display())]
     NotUtf8 { path: PathBuf, offset: u64 },
     /// `needed` tokens in the `part`, which a text of `total` characters has.
-    #[error("{}: its {part} part has {tokens} characters, but the context needs {needed}: \
-        take a text of at least {total} characters or a shorter context", .path.display())]
-    TooShort { path: PathBuf, part: &'static str, tokens: usize, needed: usize, total: usize },
-    #[error("{}: {bytes} bytes are more than {BYTES_MAX} or than the memory holds: take a part of it", .path.display())]
-    TooLarge { path: PathBuf, bytes: u64 },
+    #[error("{}: its {part} part has {tokens} {unit}, but the context needs {needed}: \
+        take a text of at least {total} {unit} or a shorter context", .path.display())]
+    TooShort { path: PathBuf, part: &'static str, unit: &'static str, tokens: usize, needed: usize, total: usize },
+    /// `most` bytes is what this tokenizer takes.
+    #[error("{}: {bytes} bytes are more than {most} or than the memory holds: take a part of it", .path.display())]
+    TooLarge { path: PathBuf, bytes: u64, most: u64 },
     #[error("{}: has {distinct} different characters, more than {VOCABULARY_MAX}: is it a text?", .path.display())]
     TooManyCharacters { path: PathBuf, distinct: usize },
     #[error("{}: changed while it was read: wait until nothing writes to it and open it again", .path.display())]
     Changed { path: PathBuf },
     #[error("{}: reading was cancelled: open it again to read it whole", .path.display())]
     Cancelled { path: PathBuf },
-    #[error("{}: the model does not know {characters}: take them out or train a new model on it", .path.display())]
-    UnknownCharacters { path: PathBuf, characters: String },
+    /// `parts`: characters, or words where numbers should be.
+    #[error("{}: the model does not know {parts}: take them out or train a new model on it", .path.display())]
+    UnknownParts { path: PathBuf, parts: String },
+    #[error("{}: a model of {rows} tokens cannot read a text, {VOCABULARY_MAX} is the most", .path.display())]
+    VocabularyTooLarge { path: PathBuf, rows: usize },
 }
 
 /// How far the reading is, over all its passes.
@@ -60,7 +69,7 @@ pub struct Progress {
 pub struct Dataset {
     pub train: Vec<u16>,
     pub validation: Vec<u16>,
-    pub tokenizer: CharTokenizer,
+    pub tokenizer: Tokenizer,
     /// SHA-256 of the bytes as they lie in the file, in hexadecimal.
     pub digest: String,
     /// Size of the file.
@@ -87,17 +96,17 @@ pub struct TextSummary {
 
 impl Dataset {
     /// Reads a UTF-8 text file. A byte-order mark is dropped and CRLF becomes LF. Without a `tokenizer` the text gets
-    /// its own. `progress` is called after each chunk; `false` from it cancels.
+    /// one of its characters. `progress` is called after each chunk; `false` from it cancels.
     ///
     /// # Errors
     /// If the file is unreadable, not text, empty, too large, changes meanwhile, or has characters that the given
     /// tokenizer lacks; and when cancelled.
     pub fn from_file(
         path: &Path,
-        tokenizer: Option<&CharTokenizer>,
+        tokenizer: Option<&Tokenizer>,
         progress: &mut dyn FnMut(Progress) -> bool,
     ) -> Result<Self, TextError> {
-        Source::file(path, 2)?.load(tokenizer, progress)
+        Source::file(path)?.dataset(tokenizer, progress)
     }
 
     /// As [`Self::from_file`], from memory; `name` stands for the path in errors.
@@ -105,16 +114,29 @@ impl Dataset {
     /// # Errors
     /// If the text is empty or has too many different characters.
     pub fn from_text(name: &str, text: &str) -> Result<Self, TextError> {
-        Source::memory(name, text.as_bytes(), 2).load(None, &mut |_| true)
+        Source::memory(name, text.as_bytes()).dataset(None, &mut |_| true)
     }
 
-    /// The dialogues that the program makes itself, 1.2 MB, always the same.
+    /// The dialogues that the program makes itself, 1.2 MB, always the same. `tokenizer` as in [`Self::from_file`].
     ///
-    /// # Panics
-    /// If the generator is broken, which a test rules out.
+    /// # Errors
+    /// If they have characters that the given tokenizer lacks.
+    pub fn built_in(tokenizer: Option<&Tokenizer>) -> Result<Self, TextError> {
+        let text = generated::dialogues(BUILT_IN_BYTES);
+        Source::memory(BUILT_IN_NAME, text.as_bytes()).dataset(tokenizer, &mut |_| true)
+    }
+
+    /// Nothing to learn from: stands in where a text is gone, or batches come from elsewhere.
     #[must_use]
-    pub fn built_in() -> Self {
-        Self::from_text(BUILT_IN_NAME, &generated::dialogues(BUILT_IN_BYTES)).expect("the built-in text is sound")
+    pub fn empty(tokenizer: Tokenizer) -> Self {
+        Self {
+            train: Vec::new(),
+            validation: Vec::new(),
+            tokenizer,
+            digest: String::new(),
+            bytes: 0,
+            validation_bytes: 0,
+        }
     }
 
     /// Checks that both parts hold a window of `context` tokens and the one after it. `path` is for the message.
@@ -123,11 +145,12 @@ impl Dataset {
     /// [`TextError::TooShort`] for the first part that does not.
     pub fn require(&self, context: usize, path: &Path) -> Result<(), TextError> {
         let needed = context.saturating_add(1);
+        let unit = if matches!(self.tokenizer, Tokenizer::Characters(_)) { "characters" } else { "tokens" };
         for (part, tokens) in [("training", self.train.len()), ("validation", self.validation.len())] {
             if tokens < needed {
                 // The validation part is the smaller one: a tenth, rounded up.
                 let total = context.saturating_mul(10).saturating_add(1).max(2);
-                return Err(TextError::TooShort { path: path.to_owned(), part, tokens, needed, total });
+                return Err(TextError::TooShort { path: path.to_owned(), part, unit, tokens, needed, total });
             }
         }
         Ok(())
@@ -140,7 +163,7 @@ impl TextSummary {
     /// # Errors
     /// As [`Dataset::from_file`].
     pub fn scan(path: &Path, progress: &mut dyn FnMut(Progress) -> bool) -> Result<Self, TextError> {
-        Source::file(path, 1)?.scan(progress)
+        Source::file(path)?.scan(progress)
     }
 
     /// The summary of [`Dataset::built_in`].
@@ -150,7 +173,7 @@ impl TextSummary {
     #[must_use]
     pub fn built_in() -> Self {
         let text = generated::dialogues(BUILT_IN_BYTES);
-        Source::memory(BUILT_IN_NAME, text.as_bytes(), 1).scan(&mut |_| true).expect("the built-in text is sound")
+        Source::memory(BUILT_IN_NAME, text.as_bytes()).scan(&mut |_| true).expect("the built-in text is sound")
     }
 }
 
@@ -160,12 +183,13 @@ struct Source<'a, F> {
     bytes: u64,
     /// How often it will be read, for the progress.
     passes: u64,
+    bytes_max: u64,
     chunk_bytes: usize,
     open: F,
 }
 
 impl<'a> Source<'a, ()> {
-    fn file(path: &'a Path, passes: u64) -> Result<Source<'a, impl Fn() -> io::Result<File>>, TextError> {
+    fn file(path: &'a Path) -> Result<Source<'a, impl Fn() -> io::Result<File>>, TextError> {
         let unreadable = |cause| TextError::Unreadable { path: path.to_owned(), cause };
         let metadata = fs::metadata(path).map_err(unreadable)?;
         if metadata.is_dir() {
@@ -177,18 +201,64 @@ impl<'a> Source<'a, ()> {
         }
         let bytes = metadata.len();
         if bytes > BYTES_MAX {
-            return Err(TextError::TooLarge { path: path.to_owned(), bytes });
+            return Err(TextError::TooLarge { path: path.to_owned(), bytes, most: BYTES_MAX });
         }
-        Ok(Source { path, bytes, passes, chunk_bytes: CHUNK_BYTES, open: move || File::open(path) })
+        Ok(Source::new(path, bytes, move || File::open(path)))
     }
 
-    fn memory(name: &'a str, bytes: &'a [u8], passes: u64) -> Source<'a, impl Fn() -> io::Result<&'a [u8]>> {
-        let open = move || Ok(bytes);
-        Source { path: Path::new(name), bytes: bytes.len() as u64, passes, chunk_bytes: CHUNK_BYTES, open }
+    fn memory(name: &'a str, bytes: &'a [u8]) -> Source<'a, impl Fn() -> io::Result<&'a [u8]>> {
+        Source::new(Path::new(name), bytes.len() as u64, move || Ok(bytes))
     }
 }
 
-impl<R: Read, F: Fn() -> io::Result<R>> Source<'_, F> {
+impl<'a, R: Read, F: Fn() -> io::Result<R>> Source<'a, F> {
+    fn new(path: &'a Path, bytes: u64, open: F) -> Self {
+        Self { path, bytes, passes: 1, bytes_max: BYTES_MAX, chunk_bytes: CHUNK_BYTES, open }
+    }
+
+    fn dataset(
+        mut self,
+        tokenizer: Option<&Tokenizer>,
+        progress: &mut dyn FnMut(Progress) -> bool,
+    ) -> Result<Dataset, TextError> {
+        let characters = match tokenizer {
+            None => None,
+            Some(Tokenizer::Characters(characters)) => Some(characters),
+            Some(other) => {
+                self.bytes_max = PIECES_BYTES_MAX;
+                return self.load_pieces(other, progress);
+            }
+        };
+        self.passes = 2;
+        self.load(characters, progress)
+    }
+
+    /// One pass: the digest is of the very bytes that were encoded, so a text that changes meanwhile does no harm.
+    fn load_pieces(
+        &self,
+        tokenizer: &Tokenizer,
+        progress: &mut dyn FnMut(Progress) -> bool,
+    ) -> Result<Dataset, TextError> {
+        let path = || self.path.to_owned();
+        let (rows, most) = (tokenizer.vocabulary(), self.bytes_max);
+        if rows > VOCABULARY_MAX {
+            return Err(TextError::VocabularyTooLarge { path: path(), rows });
+        }
+        if self.bytes > most {
+            return Err(TextError::TooLarge { path: path(), bytes: self.bytes, most });
+        }
+        let mut pieces = Pieces::new(tokenizer, self.path, self.bytes)?;
+        let (digest, bytes) = self.read(0, progress, |character| pieces.push(character))?;
+        let mut train = pieces.finish()?;
+        if train.is_empty() {
+            return Err(TextError::Empty { path: path() });
+        }
+        let validation = train.split_off((train.len() as u64 * 9 / 10) as usize);
+        let lengths: Vec<usize> = (0..rows as u32).map(|id| tokenizer.byte_length(TokenId(id))).collect();
+        let validation_bytes = validation.iter().map(|&id| lengths[usize::from(id)] as u64).sum();
+        Ok(Dataset { train, validation, tokenizer: tokenizer.clone(), digest, bytes, validation_bytes })
+    }
+
     fn load(
         &self,
         tokenizer: Option<&CharTokenizer>,
@@ -211,9 +281,9 @@ impl<R: Read, F: Fn() -> io::Result<R>> Source<'_, F> {
         let train_tokens = (summary.characters as u64 * 9 / 10) as usize;
         let (mut train, mut validation, mut validation_bytes) = (Vec::new(), Vec::new(), 0);
         let reserved = train.try_reserve_exact(train_tokens);
-        reserved
-            .and_then(|()| validation.try_reserve_exact(summary.characters - train_tokens))
-            .map_err(|_| TextError::TooLarge { path: self.path.to_owned(), bytes: summary.bytes })?;
+        reserved.and_then(|()| validation.try_reserve_exact(summary.characters - train_tokens)).map_err(|_| {
+            TextError::TooLarge { path: self.path.to_owned(), bytes: summary.bytes, most: self.bytes_max }
+        })?;
         let changed = || TextError::Changed { path: self.path.to_owned() };
         let (digest, bytes) = self
             .read(1, progress, |character| {
@@ -236,7 +306,7 @@ impl<R: Read, F: Fn() -> io::Result<R>> Source<'_, F> {
         if digest != summary.digest {
             return Err(changed());
         }
-        Ok(Dataset { train, validation, tokenizer, digest, bytes, validation_bytes })
+        Ok(Dataset { train, validation, tokenizer: tokenizer.into(), digest, bytes, validation_bytes })
     }
 
     fn scan(&self, progress: &mut dyn FnMut(Progress) -> bool) -> Result<TextSummary, TextError> {
@@ -272,12 +342,12 @@ impl<R: Read, F: Fn() -> io::Result<R>> Source<'_, F> {
             return Err(TextError::TooManyCharacters { path, distinct: tokenizer.vocabulary() });
         }
         let known = tokenizer.characters();
-        let mut unknown = text.characters().to_vec();
-        unknown.retain(|character| known.binary_search(character).is_err());
+        let unknown = text.characters().iter().filter(|character| known.binary_search(character).is_err());
+        let unknown: Vec<String> = unknown.map(char::to_string).collect();
         if unknown.is_empty() {
             return Ok(());
         }
-        Err(TextError::UnknownCharacters { path, characters: named(&unknown) })
+        Err(TextError::UnknownParts { path, parts: named(&unknown) })
     }
 
     /// Hands over the characters one by one, without byte-order mark and with LF for CRLF; returns the digest and the
@@ -300,8 +370,8 @@ impl<R: Read, F: Fn() -> io::Result<R>> Source<'_, F> {
             let read = reader.by_ref().take(self.chunk_bytes as u64).read_to_end(&mut buffer).map_err(unreadable)?;
             hash.update(&buffer[carried..]);
             bytes += read as u64;
-            if bytes > BYTES_MAX {
-                return Err(TextError::TooLarge { path: path(), bytes });
+            if bytes > self.bytes_max {
+                return Err(TextError::TooLarge { path: path(), bytes, most: self.bytes_max });
             }
             let text = match str::from_utf8(&buffer) {
                 Ok(text) => text,
@@ -347,11 +417,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::text::bpe::samples;
 
-    fn load(bytes: &[u8], chunk_bytes: usize) -> Result<Dataset, TextError> {
-        let mut source = Source::memory("a text", bytes, 2);
+    fn load(bytes: &[u8], chunk_bytes: usize, tokenizer: Option<&Tokenizer>) -> Result<Dataset, TextError> {
+        let mut source = Source::memory("a text", bytes);
         source.chunk_bytes = chunk_bytes;
-        source.load(None, &mut |_| true)
+        source.dataset(tokenizer, &mut |_| true)
     }
 
     /// Pieces that a reader in chunks could get wrong, and a few bytes that are no UTF-8.
@@ -379,13 +450,13 @@ mod tests {
         fn chunks_make_no_difference(bytes in pieces(9), chunk_bytes in 1_usize..9) {
             let text = str::from_utf8(&bytes).unwrap();
             let text = text.strip_prefix('\u{FEFF}').unwrap_or(text).replace("\r\n", "\n");
-            let read = load(&bytes, chunk_bytes);
+            let read = load(&bytes, chunk_bytes, None);
             if text.is_empty() {
                 let empty = matches!(read, Err(TextError::Empty { .. }));
                 prop_assert!(empty);
                 return Ok(());
             }
-            let tokenizer = CharTokenizer::from_chars(text.chars());
+            let tokenizer = Tokenizer::from(CharTokenizer::from_chars(text.chars()));
             let ids: Vec<u16> = tokenizer.encode(&text).ids.iter().map(|id| id.0 as u16).collect();
             let (train, validation) = ids.split_at(ids.len() * 9 / 10);
             let start = text.char_indices().nth(train.len()).map_or(text.len(), |(start, _)| start);
@@ -400,8 +471,29 @@ mod tests {
         }
 
         #[test]
+        fn another_tokenizer_reads_the_same_text(bytes in pieces(9), chunk_bytes in 1_usize..9) {
+            let tokenizer = samples::tokenizer();
+            let Ok(characters) = load(&bytes, chunk_bytes, None) else {
+                let empty = matches!(load(&bytes, chunk_bytes, Some(&tokenizer)), Err(TextError::Empty { .. }));
+                prop_assert!(empty);
+                return Ok(());
+            };
+            let read = load(&bytes, chunk_bytes, Some(&tokenizer)).unwrap();
+            let ids = |dataset: &Dataset| -> Vec<TokenId> {
+                dataset.train.iter().chain(&dataset.validation).map(|&id| TokenId(id.into())).collect()
+            };
+            let text = characters.tokenizer.decode(&ids(&characters));
+            prop_assert_eq!(ids(&read), tokenizer.encode(&text).ids);
+            prop_assert_eq!(read.train.len(), ids(&read).len() * 9 / 10);
+            prop_assert_eq!((read.digest, read.bytes), (characters.digest, characters.bytes));
+            let start: usize = read.train.iter().map(|&id| tokenizer.byte_length(TokenId(id.into()))).sum();
+            prop_assert_eq!(read.validation_bytes, (text.len() - start) as u64);
+            prop_assert_eq!(read.tokenizer, tokenizer);
+        }
+
+        #[test]
         fn the_first_bad_byte_is_found(bytes in pieces(12), chunk_bytes in 1_usize..9) {
-            match (str::from_utf8(&bytes), load(&bytes, chunk_bytes)) {
+            match (str::from_utf8(&bytes), load(&bytes, chunk_bytes, None)) {
                 (Err(error), Err(TextError::NotUtf8 { offset, .. })) => {
                     prop_assert_eq!(offset, error.valid_up_to() as u64);
                 }
@@ -462,7 +554,7 @@ mod tests {
         let path = folder.path().join("text.txt");
         fs::write(&path, "\u{FEFF}one\r\ntwo").unwrap();
         let mut seen = Vec::new();
-        let tokenizer = CharTokenizer::from_chars("\nenotwxyz".chars());
+        let tokenizer = Tokenizer::from(CharTokenizer::from_chars("\nenotwxyz".chars()));
         let data = Dataset::from_file(&path, Some(&tokenizer), &mut |progress| {
             seen.push((progress.done_bytes, progress.total_bytes));
             true
@@ -474,7 +566,7 @@ mod tests {
         assert_eq!((summary.characters, summary.vocabulary, summary.bytes), (7, 6, 11));
         assert_eq!(summary.excerpt, "one\ntwo");
 
-        let few = CharTokenizer::from_chars("one".chars());
+        let few = CharTokenizer::from_chars("one".chars()).into();
         let error = Dataset::from_file(&path, Some(&few), &mut |_| true).unwrap_err().to_string();
         assert!(error.contains("does not know '⏎', 't', 'w':"), "{error}");
         let cancelled = Dataset::from_file(&path, None, &mut |progress| progress.done_bytes < 22);
@@ -482,12 +574,43 @@ mod tests {
     }
 
     #[test]
+    fn token_numbers_are_read_and_bounds_are_held() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("numbers.txt");
+        fs::write(&path, "0 1 2 3 4\r\n5 6 7 8 10\n").unwrap();
+        let read = |tokenizer: &Tokenizer, limit: u64| {
+            Dataset::from_file(&path, Some(tokenizer), &mut |progress| progress.done_bytes < limit)
+        };
+        let data = read(&Tokenizer::Numbers(11), u64::MAX).unwrap();
+        assert_eq!((data.train, data.validation), (vec![0, 1, 2, 3, 4, 5, 6, 7, 8], vec![10]));
+        assert_eq!(data.validation_bytes, 3);
+        let error = |result: Result<Dataset, TextError>| result.unwrap_err().to_string();
+        assert!(error(read(&Tokenizer::Numbers(10), u64::MAX)).contains("does not know '10':"));
+        assert!(error(read(&Tokenizer::Numbers(65_537), u64::MAX)).contains("a model of 65537 tokens cannot"));
+        assert!(error(read(&samples::tokenizer(), 1)).contains("cancelled"));
+        let short = read(&samples::tokenizer(), u64::MAX).unwrap().require(64, &path).unwrap_err().to_string();
+        assert!(short.contains("tokens, but the context needs 65: take a text of at least 641 tokens"), "{short}");
+        File::create(&path).unwrap().set_len(PIECES_BYTES_MAX + 1).unwrap();
+        let large = error(read(&samples::tokenizer(), u64::MAX));
+        assert!(large.contains("numbers.txt: 1073741825 bytes are more than 1073741824 or"), "{large}");
+    }
+
+    #[test]
+    fn the_built_in_text_takes_another_tokenizer() {
+        let (characters, bpe) = (Dataset::built_in(None).unwrap(), samples::tokenizer());
+        let read = Dataset::built_in(Some(&bpe)).unwrap();
+        assert_eq!((read.digest, read.bytes), (characters.digest, characters.bytes));
+        assert!(read.train.len() < characters.train.len());
+        assert!(matches!(Dataset::built_in(Some(&Tokenizer::Numbers(9))), Err(TextError::UnknownParts { .. })));
+    }
+
+    #[test]
     fn a_file_that_changes_is_refused() {
         for second in ["abc", "abd", "abcc", "ab", "a\u{e9}c"] {
             let opened = Cell::new(0);
             let open = || Ok(if opened.replace(1) == 0 { &b"abc"[..] } else { second.as_bytes() });
-            let source = Source { path: Path::new("a text"), bytes: 3, passes: 2, chunk_bytes: 2, open };
-            let read = source.load(None, &mut |_| true);
+            let source = Source { chunk_bytes: 2, ..Source::new(Path::new("a text"), 3, open) };
+            let read = source.dataset(None, &mut |_| true);
             assert_eq!(matches!(read, Err(TextError::Changed { .. })), second != "abc", "{second}: {read:?}");
             assert_eq!(read.is_ok(), second == "abc");
         }

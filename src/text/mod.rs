@@ -2,12 +2,20 @@
 //!
 //! Pure: it knows no tensors, no threads, no recipe and nothing of the screen.
 
+mod bpe;
+mod characters;
 mod corpus;
 mod generated;
+mod pieces;
 mod tokenizer;
 mod windows;
 
+pub use bpe::BpeTokenizer;
+pub use characters::{CharTokenizer, VocabularyError};
 pub use corpus::{BYTES_MAX, Dataset, Progress, TextError, TextSummary};
 pub use generated::dialogues;
-pub use tokenizer::{CharTokenizer, Encoded, TokenId, VOCABULARY_MAX, VocabularyError, unknown_note};
+pub use tokenizer::{
+    Encoded, TOKENIZER_BYTES_MAX, TextStream, TokenId, Tokenizer, TokenizerError, TokenizerFault, VOCABULARY_MAX,
+    unknown_note,
+};
 pub use windows::{Batch, consecutive, random_batch};

@@ -1,152 +1,315 @@
-//! One token per Unicode scalar value, as nanoGPT's `shakespeare_char`: the vocabulary is the text's distinct
-//! characters sorted by code point, so that the same text always gives the same ids.
+//! Text as token ids and back: the three kinds of tokenizer under one name, and what they share.
+//!
+//! What tells them apart lies in `characters.rs` and `bpe.rs`; token numbers are small enough to stand here.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-/// The most characters in a vocabulary: a corpus keeps each token in a `u16`.
+use super::bpe::BpeTokenizer;
+use super::characters::CharTokenizer;
+
+/// The most rows of a vocabulary: a corpus keeps each token in a `u16`.
 pub const VOCABULARY_MAX: usize = 1 << 16;
+/// The largest `tokenizer.json` that is read, in bytes: that of 65,536 tokens has about 4 MB.
+pub const TOKENIZER_BYTES_MAX: u64 = 32 << 20;
 
-/// Characters named in a note before the rest is only counted.
+/// Unknown parts named in a note before the rest is only counted.
 const NAMED_MAX: usize = 10;
+/// Characters of an unknown part that a note shows.
+const QUOTED_MAX: usize = 20;
 
 /// A row of the embedding table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct TokenId(pub u32);
 
-/// A character-level tokenizer. Serialized as the string of its characters, in the order of their ids.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct CharTokenizer {
-    /// Strictly rising: a character's place is its id.
-    characters: Vec<char>,
+/// How a model's text becomes token ids.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Tokenizer {
+    /// What a model that is made here learns from.
+    Characters(CharTokenizer),
+    /// What came with a model from elsewhere.
+    Bpe(BpeTokenizer),
+    /// For a model of so many rows that came without a tokenizer: its text is token numbers between white space.
+    Numbers(usize),
 }
 
 /// Text as token ids, and what had to be left out of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Encoded {
     pub ids: Vec<TokenId>,
-    /// Distinct characters outside the vocabulary, in order of first appearance.
-    pub unknown: Vec<char>,
+    /// The distinct parts that have no token, in order of first appearance: characters, or words that are no number.
+    pub unknown: Vec<String>,
 }
 
-/// Why a string is no vocabulary.
+/// Why a tokenizer's JSON cannot be used, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum VocabularyError {
-    #[error("the vocabulary is empty")]
-    Empty,
-    #[error("the vocabulary has {0} characters, more than {VOCABULARY_MAX}")]
-    TooLarge(usize),
-    /// Ids follow the code points, so a vocabulary in another order belongs to another model.
-    #[error("the vocabulary is not sorted by code point, or holds {} twice", quoted(*.0))]
-    Order(char),
+pub enum TokenizerFault {
+    #[error("{0} bytes are more than the {TOKENIZER_BYTES_MAX} of the largest tokenizer: is it the right file?")]
+    TooLarge(u64),
+    #[error("it is not JSON ({0}): get the file again")]
+    NotJson(String),
+    #[error("it is JSON, but not a whole tokenizer ({0}): get the file again")]
+    Malformed(String),
+    #[error("it is a {0} tokenizer, but only byte-level BPE can be read: {instead}", instead = INSTEAD)]
+    Kind(String),
+    #[error("it is BPE, but not the byte-level one ({0}): {instead}", instead = INSTEAD)]
+    NotByteLevel(String),
+    #[error(
+        "it adds a space before every text (add_prefix_space): set that to false in the file, if the model was trained so"
+    )]
+    PrefixSpace,
+    #[error("it changes the text first (normalizer {0}), only NFC can be done here: {instead}", instead = INSTEAD)]
+    Normalizer(String),
+    #[error("its token {0} takes the white space beside it away (lstrip or rstrip): set both to false in the file")]
+    Strips(String),
+    #[error("it has {0} tokens, more than {VOCABULARY_MAX}: take a model with a smaller vocabulary")]
+    TooManyTokens(usize),
+    #[error("it belongs to another model: token '{token}' has number {id}, the model has {rows} rows")]
+    Row { token: String, id: u32, rows: usize },
+    #[error("it belongs to another model: it has {tokens} characters, the model has {rows} rows")]
+    Rows { tokens: usize, rows: usize },
 }
 
-impl CharTokenizer {
-    /// The tokenizer of a text: its distinct characters, in any order and as often as they come.
-    pub fn from_chars(characters: impl IntoIterator<Item = char>) -> Self {
-        Self { characters: characters.into_iter().collect::<BTreeSet<_>>().into_iter().collect() }
+const INSTEAD: &str = "take a model with GPT-2's kind of tokenizer, or put the file aside to work in token numbers";
+
+/// A fault with the file that has it.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenizerError {
+    #[error("{}: cannot be read ({cause}): check the name, and that you may open it", .path.display())]
+    Unreadable { path: PathBuf, cause: io::Error },
+    #[error("{}: {fault}", .path.display())]
+    Refused { path: PathBuf, fault: TokenizerFault },
+}
+
+impl Tokenizer {
+    /// Reads a `tokenizer.json`, Hugging Face's or an exported one of this program's, for a model of `rows` rows.
+    ///
+    /// # Errors
+    /// If the file is unreadable or too large, or holds no tokenizer that can be used with this model.
+    pub fn from_json_file(path: &Path, rows: usize) -> Result<Self, TokenizerError> {
+        let unreadable = |cause| TokenizerError::Unreadable { path: path.to_owned(), cause };
+        let refused = |fault| TokenizerError::Refused { path: path.to_owned(), fault };
+        // Asked before opening: opening a pipe would wait for its other end.
+        let metadata = fs::metadata(path).map_err(unreadable)?;
+        if !metadata.is_file() {
+            return Err(unreadable(io::Error::other("not a regular file")));
+        }
+        if metadata.len() > TOKENIZER_BYTES_MAX {
+            return Err(refused(TokenizerFault::TooLarge(metadata.len())));
+        }
+        let mut json = Vec::new();
+        // It may have grown since it was asked.
+        File::open(path)
+            .and_then(|file| file.take(TOKENIZER_BYTES_MAX + 1).read_to_end(&mut json))
+            .map_err(unreadable)?;
+        Self::from_json(&json, rows).map_err(refused)
     }
 
-    /// Number of distinct tokens.
+    /// As [`Self::from_json_file`], from memory.
+    ///
+    /// # Errors
+    /// As [`Self::from_json_file`], without the file's name.
+    pub fn from_json(json: &[u8], rows: usize) -> Result<Self, TokenizerFault> {
+        if json.len() as u64 > TOKENIZER_BYTES_MAX {
+            return Err(TokenizerFault::TooLarge(json.len() as u64));
+        }
+        let text = str::from_utf8(json).map_err(|error| TokenizerFault::NotJson(error.to_string()))?;
+        let value: Value = serde_json::from_str(text).map_err(|error| TokenizerFault::NotJson(error.to_string()))?;
+        if value["kind"] != "characters" {
+            return BpeTokenizer::from_json(text, value, rows).map(Self::Bpe);
+        }
+        let malformed = |error: &dyn ToString| TokenizerFault::Malformed(error.to_string());
+        let characters: Vec<char> =
+            Deserialize::deserialize(&value["characters"]).map_err(|error| malformed(&error))?;
+        let tokenizer: CharTokenizer =
+            characters.into_iter().collect::<String>().try_into().map_err(|error| malformed(&error))?;
+        match tokenizer.vocabulary() {
+            tokens if tokens == rows => Ok(Self::Characters(tokenizer)),
+            tokens => Err(TokenizerFault::Rows { tokens, rows }),
+        }
+    }
+
+    /// Number of rows of the model's embedding table; some of them may have no token.
     #[must_use]
     pub fn vocabulary(&self) -> usize {
-        self.characters.len()
+        match self {
+            Self::Characters(characters) => characters.vocabulary(),
+            Self::Bpe(bpe) => bpe.vocabulary(),
+            Self::Numbers(rows) => *rows,
+        }
     }
 
-    /// The characters in the order of their ids.
-    #[must_use]
-    pub fn characters(&self) -> &[char] {
-        &self.characters
-    }
-
-    /// The ids of the text's characters; those outside the vocabulary are left out and named.
+    /// The ids of the text; what has no token is left out and named. No special tokens are added, but those that
+    /// stand in the text are recognised.
     #[must_use]
     pub fn encode(&self, text: &str) -> Encoded {
-        let (mut encoded, mut named) = (Encoded::default(), HashSet::new());
-        for character in text.chars() {
-            match self.characters.binary_search(&character) {
-                Ok(place) => encoded.ids.push(TokenId(place as u32)),
-                Err(_) if named.insert(character) => encoded.unknown.push(character),
-                Err(_) => {}
-            }
+        match self {
+            Self::Characters(characters) => characters.encode(text),
+            Self::Bpe(bpe) => bpe.encode(text),
+            Self::Numbers(rows) => encode_numbers(*rows, text),
         }
-        encoded
     }
 
-    /// The text of the ids; an id outside the vocabulary becomes U+FFFD, the replacement character.
+    /// The text of the ids. A row without a token and bytes that are no UTF-8 become U+FFFD, the replacement character.
     #[must_use]
     pub fn decode(&self, ids: &[TokenId]) -> String {
-        ids.iter().map(|&id| self.character(id)).collect()
+        let mut stream = TextStream::default();
+        let mut text: String = ids.iter().map(|&id| stream.push(self, id)).collect();
+        text.push_str(&stream.finish());
+        text
     }
 
-    /// One token's text, as [`Self::decode`] gives it.
+    /// The text of one token by itself; of tokens in a row, [`TextStream`] knows more.
     #[must_use]
     pub fn text(&self, id: TokenId) -> String {
-        self.character(id).to_string()
+        self.decode(&[id])
     }
 
-    /// One token's text made visible, for axes and lists: `␣`, `⏎`, `⇥`, `␍`, or `U+0007` where there is no glyph.
+    /// How many bytes of text the token stands for, the white space after a number included.
+    #[must_use]
+    pub fn byte_length(&self, id: TokenId) -> usize {
+        self.bytes(id).len() + usize::from(matches!(self, Self::Numbers(_)))
+    }
+
+    /// One token's text made visible, for axes and lists: `␣the`, `⏎`, `U+0007` where there is no glyph, `0xE2` for a
+    /// byte of a character, `#1234` for a row without a token.
     #[must_use]
     pub fn label(&self, id: TokenId) -> String {
-        visible(self.character(id))
+        match self {
+            Self::Characters(characters) => characters.label(id),
+            Self::Bpe(bpe) => bpe.label(id),
+            Self::Numbers(_) => id.0.to_string(),
+        }
     }
 
-    fn character(&self, id: TokenId) -> char {
-        self.characters.get(id.0 as usize).copied().unwrap_or(char::REPLACEMENT_CHARACTER)
+    /// Where a text starts from when there is nothing before it: a new line, as nanoGPT's samples do, else what the
+    /// tokenizer has for it, else the first row.
+    #[must_use]
+    pub fn start_token(&self) -> TokenId {
+        let newline = self.encode("\n").ids.first().copied();
+        let special = match self {
+            Self::Bpe(bpe) => bpe.start_token(),
+            Self::Characters(_) | Self::Numbers(_) => None,
+        };
+        newline.or(special).unwrap_or(TokenId(0))
+    }
+
+    /// What tells this tokenizer from every other, for a digest. Of characters it is the characters, in the order of
+    /// their ids, as it was before there were other kinds.
+    #[must_use]
+    pub fn identity(&self) -> String {
+        match self {
+            Self::Characters(characters) => characters.characters().iter().collect(),
+            Self::Bpe(bpe) => format!("bpe {} {}", bpe.vocabulary(), bpe.digest()),
+            Self::Numbers(rows) => format!("numbers {rows}"),
+        }
+    }
+
+    fn bytes(&self, id: TokenId) -> Vec<u8> {
+        match self {
+            Self::Characters(characters) => characters.text(id).into_bytes(),
+            Self::Bpe(bpe) => bpe.bytes(id).to_vec(),
+            Self::Numbers(_) => id.0.to_string().into_bytes(),
+        }
     }
 }
 
-impl TryFrom<String> for CharTokenizer {
-    type Error = VocabularyError;
-
-    fn try_from(text: String) -> Result<Self, VocabularyError> {
-        let characters: Vec<char> = text.chars().collect();
-        if characters.is_empty() {
-            return Err(VocabularyError::Empty);
-        }
-        if characters.len() > VOCABULARY_MAX {
-            return Err(VocabularyError::TooLarge(characters.len()));
-        }
-        match characters.windows(2).find(|pair| pair[0] >= pair[1]) {
-            Some(pair) => Err(VocabularyError::Order(pair[1])),
-            None => Ok(Self { characters }),
-        }
+impl From<CharTokenizer> for Tokenizer {
+    fn from(characters: CharTokenizer) -> Self {
+        Self::Characters(characters)
     }
 }
 
-impl From<CharTokenizer> for String {
-    fn from(tokenizer: CharTokenizer) -> Self {
-        tokenizer.characters.into_iter().collect()
+fn encode_numbers(rows: usize, text: &str) -> Encoded {
+    let (mut encoded, mut named) = (Encoded::default(), HashSet::new());
+    for word in text.split_whitespace() {
+        // The standard library would take a sign.
+        let number = word.parse().ok().filter(|_| !word.starts_with('+'));
+        match number.filter(|&number: &u32| (number as usize) < rows) {
+            Some(number) => encoded.ids.push(TokenId(number)),
+            None if named.insert(word) => encoded.unknown.push(word.to_owned()),
+            None => {}
+        }
+    }
+    encoded
+}
+
+/// Text that comes token by token. A token may end inside a character: its bytes wait here for the rest, so that the
+/// pieces together are what [`Tokenizer::decode`] makes of all the tokens.
+#[derive(Debug, Clone, Default)]
+pub struct TextStream {
+    begun: bool,
+    /// The beginning of a character.
+    waiting: Vec<u8>,
+}
+
+impl TextStream {
+    /// The text that is certain with this token.
+    pub fn push(&mut self, tokenizer: &Tokenizer, id: TokenId) -> String {
+        if matches!(tokenizer, Tokenizer::Numbers(_)) && self.begun {
+            self.waiting.push(b' ');
+        }
+        self.begun = true;
+        self.waiting.extend(tokenizer.bytes(id));
+        let (mut text, mut done) = (String::new(), 0);
+        for chunk in self.waiting.utf8_chunks() {
+            text.push_str(chunk.valid());
+            done += chunk.valid().len();
+            let invalid = chunk.invalid();
+            let last = done + invalid.len() == self.waiting.len();
+            // Without a length of the error more bytes could make it a character.
+            if last && str::from_utf8(invalid).is_err_and(|error| error.error_len().is_none()) {
+                break;
+            }
+            if !invalid.is_empty() {
+                text.push(char::REPLACEMENT_CHARACTER);
+                done += invalid.len();
+            }
+        }
+        self.waiting.drain(..done);
+        text
+    }
+
+    /// What waits for a rest that will not come.
+    #[must_use]
+    pub fn finish(&mut self) -> String {
+        String::from_utf8_lossy(&std::mem::take(&mut self.waiting)).into_owned()
     }
 }
 
 /// What [`Encoded::unknown`] means in words for the user; empty when nothing was left out.
 #[must_use]
-pub fn unknown_note(unknown: &[char]) -> String {
+pub fn unknown_note(unknown: &[String]) -> String {
     if unknown.is_empty() {
         return String::new();
     }
     format!("not in this model's vocabulary and left out: {}", named(unknown))
 }
 
-/// The first ten characters in quotes, and how many more there are.
-pub(super) fn named(characters: &[char]) -> String {
-    let shown = characters.len().min(NAMED_MAX);
-    let list = characters[..shown].iter().map(|&character| quoted(character)).collect::<Vec<_>>().join(", ");
-    match characters.len() - shown {
+/// The first ten parts in quotes, and how many more there are.
+pub(super) fn named(parts: &[String]) -> String {
+    let shown = parts.len().min(NAMED_MAX);
+    let list = parts[..shown].iter().map(|part| quoted(part)).collect::<Vec<_>>().join(", ");
+    match parts.len() - shown {
         0 => list,
         more => format!("{list} and {more} more"),
     }
 }
 
-fn quoted(character: char) -> String {
-    format!("'{}'", visible(character))
+/// A part of a text in quotes and visible; a long one is cut short.
+pub(super) fn quoted(part: &str) -> String {
+    let shown: String = part.chars().take(QUOTED_MAX).map(visible).collect();
+    let rest = if part.chars().nth(QUOTED_MAX).is_some() { "…" } else { "" };
+    format!("'{shown}{rest}'")
 }
 
-fn visible(character: char) -> String {
+pub(super) fn visible(character: char) -> String {
     match character {
         ' ' => "␣".into(),
         '\n' => "⏎".into(),
@@ -165,58 +328,109 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::text::bpe::samples;
+
+    fn ids(numbers: &[u32]) -> Vec<TokenId> {
+        numbers.iter().map(|&number| TokenId(number)).collect()
+    }
 
     proptest! {
+        /// Any ids at all, so that characters are cut in two and rows without a token come up.
         #[test]
-        fn known_text_comes_back_whole_and_the_rest_is_named(known in "[a-m\n☃é]{1,30}", text in "[a-p\n☃é😀]{0,30}") {
-            let tokenizer = CharTokenizer::from_chars(known.chars());
-            let whole = tokenizer.encode(&known);
-            prop_assert_eq!(tokenizer.decode(&whole.ids), known.as_str());
-            prop_assert!(whole.unknown.is_empty());
-
-            let encoded = tokenizer.encode(&text);
-            let kept: String = text.chars().filter(|&character| known.contains(character)).collect();
-            let mut left_out = Vec::new();
-            for character in text.chars().filter(|&character| !known.contains(character)) {
-                if !left_out.contains(&character) {
-                    left_out.push(character);
+        fn streamed_pieces_are_the_decoded_text(numbers in prop::collection::vec(0_u32..320, 0..40)) {
+            let ids = ids(&numbers);
+            for tokenizer in [samples::tokenizer(), Tokenizer::Numbers(320), CharTokenizer::from_chars("aé☃".chars()).into()] {
+                let mut stream = TextStream::default();
+                let mut streamed: String = ids.iter().map(|&id| stream.push(&tokenizer, id)).collect();
+                streamed += &stream.finish();
+                prop_assert_eq!(&streamed, &tokenizer.decode(&ids));
+                if !matches!(tokenizer, Tokenizer::Numbers(_)) {
+                    let bytes: Vec<u8> = ids.iter().flat_map(|&id| tokenizer.bytes(id)).collect();
+                    prop_assert_eq!(streamed, String::from_utf8_lossy(&bytes));
                 }
             }
-            prop_assert_eq!(tokenizer.decode(&encoded.ids), kept);
-            prop_assert_eq!(encoded.unknown, left_out);
         }
 
         #[test]
-        fn a_file_keeps_the_vocabulary(text in any::<String>().prop_filter("not empty", |text| !text.is_empty())) {
-            let tokenizer = CharTokenizer::from_chars(text.chars());
-            let json = serde_json::to_string(&tokenizer).unwrap();
-            prop_assert_eq!(serde_json::from_str::<CharTokenizer>(&json).unwrap(), tokenizer);
+        fn numbers_come_back(numbers in prop::collection::vec(0_u32..300, 0..20)) {
+            let tokenizer = Tokenizer::Numbers(300);
+            let text = tokenizer.decode(&ids(&numbers));
+            prop_assert_eq!(tokenizer.encode(&text), Encoded { ids: ids(&numbers), unknown: Vec::new() });
         }
     }
 
     #[test]
-    fn a_broken_vocabulary_is_refused() {
-        for (json, fault) in [(r#""""#, "empty"), (r#""abb""#, "holds 'b' twice"), (r#""ba""#, "not sorted")] {
-            let error = serde_json::from_str::<CharTokenizer>(json).unwrap_err().to_string();
-            assert!(error.contains(fault), "{json}: {error}");
+    fn a_character_of_several_tokens_is_streamed_whole() {
+        let tokenizer = samples::tokenizer();
+        let encoded = tokenizer.encode("a😀b");
+        assert!(encoded.ids.len() > 3);
+        let mut stream = TextStream::default();
+        let pieces: Vec<String> = encoded.ids.iter().map(|&id| stream.push(&tokenizer, id)).collect();
+        assert_eq!(pieces.iter().filter(|piece| !piece.is_empty()).collect::<Vec<_>>(), ["a", "😀", "b"]);
+    }
+
+    #[test]
+    fn what_is_no_number_of_a_row_is_named() {
+        let encoded = Tokenizer::Numbers(10).encode(" 5\n7 ten +1 10 -1 9 ten");
+        assert_eq!(encoded.ids, ids(&[5, 7, 9]));
+        assert_eq!(encoded.unknown, ["ten", "+1", "10", "-1"]);
+        assert_eq!(Tokenizer::Numbers(10).decode(&encoded.ids), "5 7 9");
+        assert_eq!(Tokenizer::Numbers(10).label(TokenId(7)), "7");
+        let lengths: usize = encoded.ids.iter().map(|&id| Tokenizer::Numbers(10).byte_length(id)).sum();
+        assert_eq!(lengths, "5 7 9 ".len());
+    }
+
+    #[test]
+    fn an_empty_prompt_starts_somewhere() {
+        let characters = |text: &str| Tokenizer::from(CharTokenizer::from_chars(text.chars()));
+        assert_eq!(characters("a\nb").start_token(), TokenId(0));
+        assert_eq!(characters("\t\nb").start_token(), TokenId(1));
+        assert_eq!(characters("ab").start_token(), TokenId(0));
+        assert_eq!(Tokenizer::Numbers(9).start_token(), TokenId(0));
+        let newline = samples::tokenizer().start_token();
+        assert_eq!(samples::tokenizer().label(newline), "⏎");
+    }
+
+    #[test]
+    fn an_exported_vocabulary_is_read_again() {
+        let read = |json: &str, rows| Tokenizer::from_json(json.as_bytes(), rows);
+        let json = r#"{"kind": "characters", "characters": ["\n", "a", "é"]}"#;
+        assert_eq!(read(json, 3), Ok(CharTokenizer::from_chars("\naé".chars()).into()));
+        let other = read(json, 4).unwrap_err().to_string();
+        assert_eq!(other, "it belongs to another model: it has 3 characters, the model has 4 rows");
+        for broken in [r#"{"kind": "characters"}"#, &json.replace('a', "é"), &json.replace('a', "aa")] {
+            assert!(matches!(read(broken, 3), Err(TokenizerFault::Malformed(_))), "{broken}");
         }
-        let too_large = ('\0'..=char::MAX).take(VOCABULARY_MAX + 1).collect::<String>();
-        assert_eq!(CharTokenizer::try_from(too_large), Err(VocabularyError::TooLarge(VOCABULARY_MAX + 1)));
     }
 
     #[test]
-    fn labels_can_be_seen() {
-        let tokenizer = CharTokenizer::from_chars(" \n\t\r\u{7}\u{200b}\u{301}'\\é".chars());
-        let labels: Vec<String> = (0..11).map(|id| tokenizer.label(TokenId(id))).collect();
-        assert_eq!(labels, ["U+0007", "⇥", "⏎", "␍", "␣", "'", "\\", "é", "U+0301", "U+200B", "\u{FFFD}"]);
-        assert_eq!(tokenizer.decode(&[TokenId(7), TokenId(u32::MAX)]), "é\u{FFFD}");
+    fn a_file_that_is_no_tokenizer_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokenizer.json");
+        let message = |path: &Path| {
+            let message = Tokenizer::from_json_file(path, 300).unwrap_err().to_string();
+            assert!(message.starts_with(&path.display().to_string()), "{message}");
+            message
+        };
+        assert!(message(&path).contains("cannot be read"), "{}", message(&path));
+        assert!(message(folder.path()).contains("not a regular file"), "{}", message(folder.path()));
+        fs::write(&path, "{").unwrap();
+        assert!(message(&path).contains("it is not JSON (EOF"), "{}", message(&path));
+        fs::write(&path, b"\"\xff\"").unwrap();
+        assert!(message(&path).contains("it is not JSON (invalid utf-8"), "{}", message(&path));
+        File::create(&path).unwrap().set_len(TOKENIZER_BYTES_MAX + 1).unwrap();
+        assert!(message(&path).contains("33554433 bytes are more than"), "{}", message(&path));
+        fs::write(&path, samples::json()).unwrap();
+        assert_eq!(Tokenizer::from_json_file(&path, samples::ROWS).unwrap(), samples::tokenizer());
     }
 
     #[test]
-    fn notes_name_ten_characters_at_most() {
+    fn notes_name_ten_parts_at_most() {
+        let parts = |characters: &str| characters.chars().map(String::from).collect::<Vec<_>>();
         assert_eq!(unknown_note(&[]), "");
-        assert_eq!(unknown_note(&['é', '\u{7}']), "not in this model's vocabulary and left out: 'é', 'U+0007'");
-        let many: Vec<char> = ('a'..='o').collect();
-        assert!(unknown_note(&many).ends_with("'i', 'j' and 5 more"), "{}", unknown_note(&many));
+        assert_eq!(unknown_note(&parts("é\u{7}")), "not in this model's vocabulary and left out: 'é', 'U+0007'");
+        let many = unknown_note(&parts("abcdefghijklmno"));
+        assert!(many.ends_with("'i', 'j' and 5 more"), "{many}");
+        assert!(unknown_note(&["x".repeat(21)]).ends_with(": 'xxxxxxxxxxxxxxxxxxxx…'"));
     }
 }

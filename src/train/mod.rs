@@ -5,7 +5,7 @@ mod probe;
 mod sampler;
 mod trainer;
 
-pub use optimizer::{AdamW, Moments};
+pub use optimizer::{AdamW, FlatGradients, Moments};
 pub use probe::{Probe, logits, record_attention};
 pub use sampler::{Sampler, distribution};
 pub use trainer::{NotFinite, Trainer, batch_loss, evaluate_whole, ids_tensor};

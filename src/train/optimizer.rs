@@ -6,7 +6,7 @@
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Gradients, Tensor};
 
-use crate::model::Gpt;
+use crate::model::{Gpt, values_of};
 use crate::recipe::TrainingRecipe;
 
 /// Added to the root of the second moment (nanoGPT and PyTorch: 1e-8).
@@ -46,6 +46,12 @@ impl FlatGradients {
         let mut collect = Collect(gradients, Vec::new());
         model.visit(&mut collect);
         Self(collect.1)
+    }
+
+    /// The numbers of each, on the host.
+    #[must_use]
+    pub fn values(self) -> Vec<Vec<f32>> {
+        self.0.into_iter().map(values_of).collect()
     }
 
     /// Sum of the squares of all gradients, `[1]`.
@@ -146,7 +152,6 @@ mod tests {
 
     use super::*;
     use crate::device;
-    use crate::model::values_of;
     use crate::train::ids_tensor;
 
     /// Every weight with its number of axes, in the model's order.
@@ -166,8 +171,14 @@ mod tests {
     #[test]
     fn updates_are_those_of_the_formula() {
         let recipe = crate::preset::built_in().swap_remove(0).recipe;
-        let shape =
-            crate::recipe::ModelRecipe { layers: 1, heads: 2, width: 4, context: 3, biases: true.into(), ..recipe.model };
+        let shape = crate::recipe::ModelRecipe {
+            layers: 1,
+            heads: 2,
+            width: 4,
+            context: 3,
+            biases: true.into(),
+            ..recipe.model
+        };
         let training = TrainingRecipe { weight_decay: 0.3, beta_1: 0.8, beta_2: 0.95, ..recipe.training };
         let device = device::cpu();
         let mut model = Gpt::new(&shape, 5, 1, &device.clone().autodiff());

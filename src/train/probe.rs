@@ -5,7 +5,7 @@ use burn::tensor::Device;
 use super::trainer::ids_tensor;
 use crate::lab::protocol::{AttentionSnapshot, Step};
 use crate::model::{Gpt, Trace, values_of};
-use crate::text::{CharTokenizer, TokenId, unknown_note};
+use crate::text::{TokenId, Tokenizer, unknown_note};
 
 /// The longest probe, in tokens: a snapshot holds its square for every head.
 const PROBE_TOKENS_MAX: usize = 512;
@@ -19,10 +19,10 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// The text's first `context` tokens, unknown characters left out. A text of which nothing remains becomes one
+    /// The text's first `context` tokens, what is unknown left out. A text of which nothing remains becomes one
     /// token, so that there is always something to look at.
     #[must_use]
-    pub fn new(text: &str, tokenizer: &CharTokenizer, context: usize) -> Self {
+    pub fn new(text: &str, tokenizer: &Tokenizer, context: usize) -> Self {
         let encoded = tokenizer.encode(text);
         let mut ids = encoded.ids;
         let mut notes = Vec::new();
@@ -31,8 +31,8 @@ impl Probe {
             notes.push(unknown);
         }
         if ids.is_empty() {
-            ids.push(start_token(tokenizer));
-            notes.push(format!("no character is left to show: {} stands in", tokenizer.label(ids[0])));
+            ids.push(tokenizer.start_token());
+            notes.push(format!("nothing is left to show: {} stands in", tokenizer.label(ids[0])));
         }
         let most = context.min(PROBE_TOKENS_MAX);
         if ids.len() > most {
@@ -44,17 +44,12 @@ impl Probe {
     }
 }
 
-/// Where a text starts from when there is nothing before it: a new line, as nanoGPT's samples do.
-pub(super) fn start_token(tokenizer: &CharTokenizer) -> TokenId {
-    tokenizer.encode("\n").ids.first().copied().unwrap_or(TokenId(0))
-}
-
 /// Attention of every head on the probe. `model` is the validation form, on `device`.
 #[must_use]
 pub fn record_attention(
     model: &Gpt,
     probe: &Probe,
-    tokenizer: &CharTokenizer,
+    tokenizer: &Tokenizer,
     step: Step,
     device: &Device,
 ) -> AttentionSnapshot {

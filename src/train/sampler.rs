@@ -4,33 +4,36 @@ use burn::tensor::Device;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::probe::{logits, start_token};
+use super::probe::logits;
 use crate::lab::protocol::SampledToken;
 use crate::model::Gpt;
 use crate::recipe::SamplingRecipe;
-use crate::text::{CharTokenizer, TokenId, unknown_note};
+use crate::text::{TextStream, TokenId, Tokenizer, unknown_note};
 
 /// A text being written.
 #[derive(Debug)]
 pub struct Sampler {
     ids: Vec<TokenId>,
+    stream: TextStream,
     remaining: usize,
     settings: SamplingRecipe,
     rng: ChaCha8Rng,
     /// The prompt as the model sees it.
     pub prompt: String,
-    /// Which characters of the prompt were left out, in words; empty when none.
+    /// What of the prompt was left out, in words; empty when none.
     pub note: String,
 }
 
 impl Sampler {
     #[must_use]
-    pub fn new(settings: SamplingRecipe, tokenizer: &CharTokenizer) -> Self {
+    pub fn new(settings: SamplingRecipe, tokenizer: &Tokenizer) -> Self {
         let encoded = tokenizer.encode(&settings.prompt);
-        let prompt = tokenizer.decode(&encoded.ids);
-        let ids = if encoded.ids.is_empty() { vec![start_token(tokenizer)] } else { encoded.ids };
+        let mut stream = TextStream::default();
+        let prompt = encoded.ids.iter().map(|&id| stream.push(tokenizer, id)).collect();
+        let ids = if encoded.ids.is_empty() { vec![tokenizer.start_token()] } else { encoded.ids };
         Self {
             ids,
+            stream,
             remaining: settings.tokens,
             rng: ChaCha8Rng::seed_from_u64(settings.seed),
             settings,
@@ -44,7 +47,7 @@ impl Sampler {
         &mut self,
         model: &Gpt,
         context: usize,
-        tokenizer: &CharTokenizer,
+        tokenizer: &Tokenizer,
         device: &Device,
     ) -> Option<SampledToken> {
         self.remaining = self.remaining.checked_sub(1)?;
@@ -58,7 +61,11 @@ impl Sampler {
         let token = |index: usize| TokenId(index as u32);
         let alternatives = best.into_iter().map(|index| (tokenizer.label(token(index)), plain[index] as f32)).collect();
         self.ids.push(token(id));
-        let (text, label) = (tokenizer.text(token(id)), tokenizer.label(token(id)));
+        let mut text = self.stream.push(tokenizer, token(id));
+        if self.remaining == 0 {
+            text.push_str(&self.stream.finish());
+        }
+        let label = tokenizer.label(token(id));
         Some(SampledToken { text, label, probability: plain[id] as f32, alternatives })
     }
 }

@@ -189,13 +189,22 @@ impl Trainer {
 }
 
 /// Mean loss over a whole text in windows without overlap, in nats a token, each token but the first predicted once.
-#[must_use]
-pub fn evaluate_whole(model: &Gpt, tokens: &[u16], context: usize, device: &Device) -> f64 {
+/// Asked before each batch, `goes_on` can call it off, and then there is no answer.
+pub fn evaluate_whole(
+    model: &Gpt,
+    tokens: &[u16],
+    context: usize,
+    device: &Device,
+    goes_on: &mut dyn FnMut() -> bool,
+) -> Option<f64> {
     const ROWS: usize = 16;
     let windows: Vec<_> = consecutive(tokens, context).collect();
     let (mut total, mut count) = (0.0, 0);
     // Only the last window can be shorter: it makes a batch of its own.
     for batch in windows.chunk_by(|before, after| before.0.len() == after.0.len()).flat_map(|same| same.chunks(ROWS)) {
+        if !goes_on() {
+            return None;
+        }
         let mut joined =
             Batch { inputs: Vec::new(), targets: Vec::new(), rows: batch.len(), context: batch[0].0.len() };
         for (inputs, targets) in batch {
@@ -206,7 +215,7 @@ pub fn evaluate_whole(model: &Gpt, tokens: &[u16], context: usize, device: &Devi
         total += f64::from(values_of(batch_loss(model, &joined, device))[0]) * tokens as f64;
         count += tokens;
     }
-    total / count.max(1) as f64
+    Some(total / count.max(1) as f64)
 }
 
 /// Token numbers as a tensor, `[rows, context]`.

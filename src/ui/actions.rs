@@ -19,6 +19,7 @@ pub enum Action {
     StepOnce,
     Reset,
     Checkpoint,
+    EvaluateWhole,
     Rollback,
     OpenRun(PathBuf),
     SetProbe(String),
@@ -32,6 +33,8 @@ pub enum Action {
     /// Reads a text, and takes it if it can be read.
     UseText(TextSource),
     SetDevice(DeviceChoice),
+    /// Whether a device is taken although its test finds wrong numbers.
+    SetInsist(bool),
 
     // Files: the window asks for a path, then the file desk works.
     Pick(PickPurpose),
@@ -65,6 +68,8 @@ pub enum PickPurpose {
     OpenText,
     OpenPreset,
     OpenRun,
+    /// A model in the folder format of `transformers`, to become a run.
+    OpenModel,
     OverlayRun,
     SavePreset,
     Export(ExportFormat),

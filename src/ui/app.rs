@@ -333,7 +333,8 @@ impl App {
                 recent_runs: &self.settings.recent_runs,
             };
             actions.extend(menus::bar(ui, &state, |ui, actions| {
-                transport::device_ui(ui, &self.store, self.device(), self.adapters.as_deref(), actions);
+                let (device, insist) = (self.device(), self.settings.insist);
+                transport::device_ui(ui, &self.store, device, insist, self.adapters.as_deref(), actions);
             }));
         });
         let panel = panel.inner_margin(Margin { left: 10, right: 10, top: 4, bottom: 10 });

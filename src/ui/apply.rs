@@ -18,7 +18,7 @@ use crate::lab::desk::{Done, Job, PathKind};
 use crate::lab::handle::{Origin, Place, RunHandle, RunSpec};
 use crate::lab::protocol::{Command, DeviceChoice, ExportFormat, Outcome, ReadyReport, SampleRequest};
 use crate::preset::{FORMAT, Preset};
-use crate::recipe::{Field, Recipe, SamplingRecipe, TextSource};
+use crate::recipe::{Field, Recipe, SamplingRecipe, TextSource, grouped};
 use crate::store::{Level, curves_csv};
 
 /// More is not seen, and recording attention takes time from training.
@@ -36,6 +36,7 @@ impl App {
             Action::StepOnce => self.step_once(),
             Action::Reset => self.end_run(AfterEnd::Clear),
             Action::Checkpoint => self.send(Command::Checkpoint),
+            Action::EvaluateWhole => self.send(Command::EvaluateWhole),
             Action::Rollback => self.send(Command::Rollback),
             Action::OpenRun(path) => self.path_chosen(PickPurpose::OpenRun, path),
             Action::SetProbe(text) => self.set_probe(text),
@@ -45,6 +46,7 @@ impl App {
             Action::EditSampling(sampling) => self.set_sampling(*sampling),
             Action::UsePreset(preset) => self.use_preset(*preset),
             Action::UseText(source) => self.use_text(source),
+            Action::SetInsist(insist) => self.settings.insist = insist,
             Action::SetDevice(device) => {
                 self.device = None;
                 self.settings.device = device;
@@ -150,7 +152,14 @@ impl App {
     fn start(&mut self, origin: Origin, start_paused: bool, opened: bool) {
         self.store.clear();
         let device = self.device().clone();
-        let spec = RunSpec { origin, device, stop_at: None, start_paused, attention_per_sec: ATTENTION_PER_SEC };
+        let spec = RunSpec {
+            origin,
+            device,
+            insist: self.settings.insist,
+            stop_at: None,
+            start_paused,
+            attention_per_sec: ATTENTION_PER_SEC,
+        };
         let handle = RunHandle::start(spec, self.wake.clone());
         let recipe = self.draft.recipe.clone();
         self.run = Some(ActiveRun { handle, recipe, opened, rate_unsent: false, probe_unsent: false, ending: None });
@@ -315,11 +324,14 @@ impl App {
         let folder = folder.unwrap_or_default();
         let run = self.store.ready.as_ref().map_or_else(|| "run".to_owned(), |ready| file_name(&ready.folder));
         let name = match purpose {
-            PickPurpose::OpenText | PickPurpose::OpenPreset | PickPurpose::OpenRun | PickPurpose::OverlayRun => {
-                String::new()
-            }
+            PickPurpose::OpenText
+            | PickPurpose::OpenPreset
+            | PickPurpose::OpenRun
+            | PickPurpose::OpenModel
+            | PickPurpose::OverlayRun => String::new(),
             PickPurpose::SavePreset => format!("{}.ron", slug(&self.draft.name)),
             PickPurpose::Export(ExportFormat::Checkpoint) => format!("{run}-checkpoint"),
+            PickPurpose::Export(ExportFormat::Transformers(_)) => format!("{run}-transformers"),
             PickPurpose::Export(ExportFormat::Safetensors) => format!("{run}-safetensors"),
             PickPurpose::SaveCurves => format!("{run}-curves.csv"),
             PickPurpose::SaveLossPicture => format!("{run}-loss.png"),
@@ -339,6 +351,7 @@ impl App {
                 self.opening = Some(path.clone());
                 self.ask(Job::Look(path));
             }
+            PickPurpose::OpenModel => self.import(path),
             PickPurpose::OverlayRun => self.ask(Job::ReadCurves(path)),
             PickPurpose::Export(format) => {
                 self.remember_folder(&path);
@@ -406,6 +419,17 @@ impl App {
                 self.overlays.retain(|overlay| overlay.path != path);
                 self.overlays.push(Overlay::new(name, path, &curves.steps, &curves.validations));
             }
+            Done::Imported { from, result: Ok(report) } => {
+                self.remember_folder(&from);
+                let weights = grouped(report.parameters);
+                let what = format!("{} with {weights} weights: {}", report.family, from.display());
+                self.store.note(Level::Info, format!("opened a {what}"));
+                for note in report.notes {
+                    self.store.note(Level::Info, note);
+                }
+                self.apply(Action::OpenRun(report.run));
+            }
+            Done::Imported { result: Err(why), .. } => self.store.note(Level::Error, why),
             Done::Written { what, path, result: Ok(()) } => {
                 self.remember_folder(&path);
                 self.store.note(Level::Info, format!("saved {what}: {}", path.display()));
@@ -419,9 +443,20 @@ impl App {
                     Vec::new()
                 }));
             }
-            Done::SettingsFailed(why) => self.store.note(Level::Warning, format!("the settings were not saved: {why}")),
+            Done::Failed(why) => self.store.note(Level::Warning, why),
             Done::Looked { path, kind } => self.looked(path, kind),
         }
+    }
+
+    /// Has a model of another program made into a run, to be trained on the draft's text.
+    fn import(&mut self, from: PathBuf) {
+        let name = slug(&file_name(&from));
+        let place = match &self.runs_root {
+            Some(root) => Place::At(root.join(format!("{name}-{}", self.runs_started))),
+            None => Place::Named(name),
+        };
+        self.store.note(Level::Info, format!("reading the model in {}…", from.display()));
+        self.ask(Job::ImportModel { from, place, base: Box::new(self.draft.recipe.clone()) });
     }
 
     /// Where a file was, the next one is looked for.
@@ -447,6 +482,7 @@ impl App {
         let why = match kind {
             PathKind::Missing => format!("{name}: there is no such folder"),
             PathKind::File => format!("{name} is a file, not a run's folder"),
+            PathKind::Model => return self.import(folder),
             PathKind::Folder => format!("{name} is no run's folder: it holds no recipe.ron"),
             PathKind::Run if self.phase() == Phase::Training => {
                 return self.question = Some(Question::new(AfterEnd::Open(folder)));
@@ -466,6 +502,7 @@ impl App {
             let preset = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("ron"));
             let purpose = match kind {
                 PathKind::Run => PickPurpose::OpenRun,
+                PathKind::Model => PickPurpose::OpenModel,
                 PathKind::File if preset => PickPurpose::OpenPreset,
                 _ => PickPurpose::OpenText,
             };

@@ -49,6 +49,7 @@ struct Words {
 enum Wants {
     OldFile,
     OldFolder,
+    ModelFolder,
     NewFile,
     NewFolder,
 }
@@ -77,10 +78,19 @@ fn words(purpose: &PickPurpose) -> Words {
         PickPurpose::OpenRun => {
             ("Open run", "Open", "A run's folder: the one that holds recipe.ron.", Wants::OldFolder)
         }
+        PickPurpose::OpenModel => (
+            "Open model",
+            "Open",
+            "A folder with config.json and model.safetensors. It becomes a run that can be trained on the recipe's text.",
+            Wants::ModelFolder,
+        ),
         PickPurpose::OverlayRun => ("Overlay a run", "Overlay", "An earlier run's folder.", Wants::OldFolder),
         PickPurpose::SavePreset => ("Save preset", "Save", "A .ron file.", Wants::NewFile),
         PickPurpose::Export(ExportFormat::Checkpoint) => {
             ("Export checkpoint", "Export", "A folder for the checkpoint.", Wants::NewFolder)
+        }
+        PickPurpose::Export(ExportFormat::Transformers(_)) => {
+            ("Export for transformers", "Export", "A folder for config.json and model.safetensors.", Wants::NewFolder)
         }
         PickPurpose::Export(ExportFormat::Safetensors) => {
             ("Export weights", "Export", "A folder for model.safetensors and config.json.", Wants::NewFolder)
@@ -197,19 +207,26 @@ impl PathDialog {
         let Some(kind) = self.kind() else { return ("", Fine) };
         match (words.wants, kind) {
             (Wants::OldFile, PathKind::Missing) => ("There is no such file.", Fault),
-            (Wants::OldFolder, PathKind::Missing) => ("There is no such folder.", Fault),
-            (Wants::OldFile, PathKind::Folder | PathKind::Run) => {
+            (Wants::OldFolder | Wants::ModelFolder, PathKind::Missing) => ("There is no such folder.", Fault),
+            (Wants::OldFile, PathKind::Folder | PathKind::Run | PathKind::Model) => {
                 ("A folder: type the name of a file in it.", Unfinished)
             }
             (Wants::OldFile, PathKind::File) => ("A file.", Fine),
+            (Wants::ModelFolder, PathKind::File) => ("A file: name the folder that it lies in.", Fault),
+            (Wants::ModelFolder, PathKind::Model) => ("A model.", Fine),
+            (Wants::ModelFolder, PathKind::Run) => ("A run: Open run opens it.", Fault),
+            (Wants::ModelFolder, PathKind::Folder) => ("This folder holds no config.json.", Unfinished),
             (Wants::OldFolder, PathKind::File) => ("A file, not a run's folder.", Fault),
-            (Wants::OldFolder, PathKind::Folder) => ("This folder holds no recipe.ron.", Unfinished),
+            (Wants::OldFolder, PathKind::Folder | PathKind::Model) => ("This folder holds no recipe.ron.", Unfinished),
             (Wants::OldFolder, PathKind::Run) => ("A run.", Fine),
             (Wants::NewFile | Wants::NewFolder, PathKind::Missing) => ("It will be made.", Fine),
             (Wants::NewFile, PathKind::File) => ("This file is there already and will be replaced.", Caution),
-            (Wants::NewFile, PathKind::Folder | PathKind::Run) => ("A folder: add a file's name.", Unfinished),
+            (Wants::NewFile, PathKind::Folder | PathKind::Run | PathKind::Model) => {
+                ("A folder: add a file's name.", Unfinished)
+            }
             (Wants::NewFolder, PathKind::File) => ("A file of this name is in the way.", Fault),
             (Wants::NewFolder, PathKind::Folder) => ("This folder is there already: it has to be empty.", Fine),
+            (Wants::NewFolder, PathKind::Model) => ("This folder holds a model: take a new name.", Fault),
             (Wants::NewFolder, PathKind::Run) => ("This folder holds a run: take a new name.", Fault),
         }
     }
@@ -288,7 +305,7 @@ fn ask_system(words: &Words, typed: &str, wake: &Wake) -> SystemDialog {
         }
         let path = match wants {
             Wants::OldFile => dialog.pick_file(),
-            Wants::OldFolder => dialog.pick_folder(),
+            Wants::OldFolder | Wants::ModelFolder => dialog.pick_folder(),
             Wants::NewFile | Wants::NewFolder => dialog.save_file(),
         };
         // The window may have been closed meanwhile.

@@ -15,9 +15,11 @@ use crate::recipe::SamplingRecipe;
 pub enum MenuCommand {
     OpenText,
     OpenRun,
+    OpenModel,
     OpenPreset,
     SavePreset,
     SaveCheckpoint,
+    ExportModel,
     ExportWeights,
     ExportCheckpoint,
     SaveCurves,
@@ -28,6 +30,7 @@ pub enum MenuCommand {
     Step,
     Reset,
     Sample,
+    EvaluateWhole,
     ZoomIn,
     ZoomOut,
     ZoomReset,
@@ -68,12 +71,14 @@ const NOT_READY: &str = "The run is being prepared.";
 const ENDING: &str = "The run is being saved.";
 
 impl MenuCommand {
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 24] = [
         Self::OpenText,
         Self::OpenRun,
+        Self::OpenModel,
         Self::OpenPreset,
         Self::SavePreset,
         Self::SaveCheckpoint,
+        Self::ExportModel,
         Self::ExportWeights,
         Self::ExportCheckpoint,
         Self::SaveCurves,
@@ -84,6 +89,7 @@ impl MenuCommand {
         Self::Step,
         Self::Reset,
         Self::Sample,
+        Self::EvaluateWhole,
         Self::ZoomIn,
         Self::ZoomOut,
         Self::ZoomReset,
@@ -97,10 +103,12 @@ impl MenuCommand {
         match self {
             Self::OpenText => "Open text…",
             Self::OpenRun => "Open run…",
+            Self::OpenModel => "Open model (Hugging Face folder)…",
             Self::OpenPreset => "Open preset…",
             Self::SavePreset => "Save preset…",
             Self::SaveCheckpoint => "Save checkpoint",
-            Self::ExportWeights => "Export weights (safetensors)…",
+            Self::ExportModel => "Export for transformers…",
+            Self::ExportWeights => "Export weights with nanoGPT's names…",
             Self::ExportCheckpoint => "Export checkpoint…",
             Self::SaveCurves => "Save curves (CSV)…",
             Self::SaveLossPicture => "Save picture of the loss (PNG)…",
@@ -110,6 +118,7 @@ impl MenuCommand {
             Self::Step => "Step",
             Self::Reset => "Reset",
             Self::Sample => "Sample",
+            Self::EvaluateWhole => "Evaluate on the whole validation text",
             Self::ZoomIn => "Zoom in",
             Self::ZoomOut => "Zoom out",
             Self::ZoomReset => "Usual zoom",
@@ -125,10 +134,12 @@ impl MenuCommand {
         match self {
             Self::OpenText => "Chooses a UTF-8 text to learn from.",
             Self::OpenRun => "Opens a run folder; training can go on from its last checkpoint.",
+            Self::OpenModel => "Makes a run of a GPT-2, OPT, Llama or Phi-3 that another program saved.",
             Self::OpenPreset => "Reads a recipe from a .ron file.",
             Self::SavePreset => "Writes the recipe as it stands to a .ron file.",
             Self::SaveCheckpoint => "Saves model, optimizer and position in the run's folder now.",
-            Self::ExportWeights => "Writes model.safetensors and config.json with PyTorch's names.",
+            Self::ExportModel => "Writes a folder that transformers opens, reads it back and compares it.",
+            Self::ExportWeights => "Writes model.safetensors and config.json with nanoGPT's names.",
             Self::ExportCheckpoint => "Copies everything that a resume needs to another folder.",
             Self::SaveCurves => "Writes loss, learning rate and gradient norm of each step.",
             Self::SaveLossPicture => "Writes the loss view as it is on the screen.",
@@ -138,6 +149,7 @@ impl MenuCommand {
             Self::Step => "Trains a single step, then pauses.",
             Self::Reset => "Saves and ends this run; the next Train starts anew.",
             Self::Sample => "Draws text from the model with the prompt of the sample pane.",
+            Self::EvaluateWhole => "Measures the loss over all of the validation text, not only random batches.",
             Self::ZoomIn => "Makes everything larger.",
             Self::ZoomOut => "Makes everything smaller.",
             Self::ZoomReset => "Shows everything in its usual size.",
@@ -163,7 +175,8 @@ impl MenuCommand {
             Self::OpenPreset => const { &[command(Key::P)] },
             Self::SavePreset => const { &[KeyboardShortcut::new(COMMAND_SHIFT, Key::P)] },
             Self::SaveCheckpoint => const { &[command(Key::S)] },
-            Self::ExportWeights => const { &[command(Key::E)] },
+            Self::ExportModel => const { &[command(Key::E)] },
+            Self::OpenModel => const { &[command(Key::M)] },
             Self::Quit => const { &[command(Key::Q)] },
             Self::TrainOrPause => const { &[plain(Key::Space)] },
             Self::Step => const { &[plain(Key::S)] },
@@ -174,6 +187,8 @@ impl MenuCommand {
             Self::ZoomReset => const { &[command(Key::Num0)] },
             Self::Shortcuts => const { &[plain(Key::F1)] },
             Self::ExportCheckpoint
+            | Self::ExportWeights
+            | Self::EvaluateWhole
             | Self::SaveCurves
             | Self::SaveLossPicture
             | Self::OverlayRun
@@ -213,9 +228,12 @@ impl MenuCommand {
             Self::OpenText => Ok(Action::Pick(PickPurpose::OpenText)),
             Self::OpenRun if phase == Phase::Ending => Err(ENDING.to_owned()),
             Self::OpenRun => Ok(Action::Pick(PickPurpose::OpenRun)),
+            Self::OpenModel if phase == Phase::Ending => Err(ENDING.to_owned()),
+            Self::OpenModel => Ok(Action::Pick(PickPurpose::OpenModel)),
             Self::OpenPreset => Ok(Action::Pick(PickPurpose::OpenPreset)),
             Self::SavePreset => Ok(Action::Pick(PickPurpose::SavePreset)),
             Self::SaveCheckpoint => with_model(Action::Checkpoint),
+            Self::ExportModel => with_model(Action::Pick(PickPurpose::Export(ExportFormat::Transformers(None)))),
             Self::ExportWeights => with_model(Action::Pick(PickPurpose::Export(ExportFormat::Safetensors))),
             Self::ExportCheckpoint => with_model(Action::Pick(PickPurpose::Export(ExportFormat::Checkpoint))),
             Self::SaveCurves => with_curve(Action::Pick(PickPurpose::SaveCurves)),
@@ -229,6 +247,7 @@ impl MenuCommand {
             Self::Reset if phase == Phase::Preparing => Ok(Action::Reset),
             Self::Reset => with_model(Action::Reset),
             Self::Sample => with_model(Action::Sample(Box::new(situation.sampling.clone()))),
+            Self::EvaluateWhole => with_model(Action::EvaluateWhole),
             Self::ZoomIn => Ok(Action::ZoomIn),
             Self::ZoomOut => Ok(Action::ZoomOut),
             Self::ZoomReset => Ok(Action::ZoomReset),
@@ -283,7 +302,8 @@ pub fn bar(ui: &mut Ui, state: &MenuState<'_>, at_right: impl FnOnce(&mut Ui, &m
         let list = &mut actions;
         ui.menu_button("File", |ui| file_menu(ui, state, list));
         ui.menu_button("Run", |ui| {
-            for command in [MenuCommand::TrainOrPause, MenuCommand::Step, MenuCommand::Reset, MenuCommand::Sample] {
+            use MenuCommand as C;
+            for command in [C::TrainOrPause, C::Step, C::Reset, C::Sample, C::EvaluateWhole] {
                 item(ui, command, state.situation, list);
             }
         });
@@ -316,14 +336,14 @@ fn item(ui: &mut Ui, command: MenuCommand, situation: &Situation, actions: &mut 
 fn file_menu(ui: &mut Ui, state: &MenuState<'_>, actions: &mut Vec<Action>) {
     use MenuCommand as C;
     ui.set_min_width(260.0);
-    for command in [C::OpenText, C::OpenRun] {
+    for command in [C::OpenText, C::OpenRun, C::OpenModel] {
         item(ui, command, state.situation, actions);
     }
     recent(ui, "Recent texts", state.recent_texts, actions, |path| Action::OpenPath(PickPurpose::OpenText, path));
     recent(ui, "Recent runs", state.recent_runs, actions, Action::OpenRun);
     for group in [
         &[C::OpenPreset, C::SavePreset][..],
-        &[C::SaveCheckpoint, C::ExportWeights, C::ExportCheckpoint],
+        &[C::SaveCheckpoint, C::ExportModel, C::ExportWeights, C::ExportCheckpoint],
         &[C::OverlayRun, C::SaveCurves, C::SaveLossPicture],
         &[C::Quit],
     ] {

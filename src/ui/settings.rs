@@ -35,6 +35,9 @@ pub struct Settings {
     pub preset: String,
     pub title: String,
     pub device: DeviceChoice,
+    /// Take the device although its test finds wrong numbers: asked anew after each start.
+    #[serde(skip)]
+    pub insist: bool,
     /// Newest first.
     pub recent_texts: Vec<PathBuf>,
     pub recent_runs: Vec<PathBuf>,
@@ -55,6 +58,7 @@ impl Default for Settings {
             preset: String::new(),
             title: String::new(),
             device: DeviceChoice::Auto,
+            insist: false,
             recent_texts: Vec::new(),
             recent_runs: Vec::new(),
             folder: None,

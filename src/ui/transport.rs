@@ -194,6 +194,7 @@ pub fn device_ui(
     ui: &mut Ui,
     store: &RunStore,
     choice: &DeviceChoice,
+    mut insist: bool,
     adapters: Option<&[Adapter]>,
     actions: &mut Vec<Action>,
 ) {
@@ -218,8 +219,12 @@ pub fn device_ui(
         if adapters.is_none() {
             ui.weak("looking for adapters…");
         }
+        ui.separator();
+        let tip = "A device whose numbers differ from the CPU's is not taken, unless this is on. Only until the end of the program.";
+        if ui.checkbox(&mut insist, "Use it even if its test fails").on_hover_text(tip).changed() {
+            actions.push(Action::SetInsist(insist));
+        }
         if running.is_some() {
-            ui.separator();
             ui.weak("Another device is taken at the next start.");
         }
     });

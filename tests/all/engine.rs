@@ -158,7 +158,14 @@ impl Followed {
     }
 
     fn open(origin: Origin, start_paused: bool, folder: tempfile::TempDir) -> Self {
-        let spec = RunSpec { origin, device: DeviceChoice::Cpu, stop_at: None, start_paused, attention_per_sec: 100.0 };
+        let spec = RunSpec {
+            origin,
+            device: DeviceChoice::Cpu,
+            insist: false,
+            stop_at: None,
+            start_paused,
+            attention_per_sec: 100.0,
+        };
         Self { handle: RunHandle::start(spec, Arc::new(|| ())), events: Vec::new(), folder }
     }
 
@@ -205,6 +212,14 @@ fn the_worker_steps_pauses_samples_and_finishes_once() {
     let tokens = run.events.iter().filter(|event| matches!(event, Event::Sampled(SampleEvent::Token { .. }))).count();
     assert_eq!(tokens, 5);
 
+    run.handle.send(Command::EvaluateWhole);
+    let whole = run.until(|event| matches!(event, Event::EvaluatedWhole(_)));
+    let tokens = headlight::text::Dataset::built_in(None).expect("sound").validation.len() - 1;
+    assert!(
+        matches!(&whole, Event::EvaluatedWhole(report) if report.step == Step(1) && report.tokens == tokens && report.loss < 4.0),
+        "{whole:?}"
+    );
+
     run.handle.send(Command::SetLearningRate(5e-4));
     run.handle.send(Command::Resume);
     run.until_state(RunState::Completed);
@@ -233,7 +248,7 @@ fn a_loss_that_is_no_number_pauses_before_harm_is_done() {
     let Followed { folder, .. } = run;
     let path = Kept::Last.path(&folder.path().join("run"));
     let recipe = small_recipe();
-    let dataset = headlight::text::Dataset::built_in();
+    let dataset = headlight::text::Dataset::built_in(None).expect("sound");
     let device = headlight::device::cpu();
     let owner = Owner::new(&recipe.model, &dataset.tokenizer);
     let good = std::fs::read(&path).expect("readable");

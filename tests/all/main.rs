@@ -6,6 +6,7 @@ mod gpu;
 mod invariants;
 mod plain_gpt;
 mod run_folder;
+mod transformers;
 
 use std::path::Path;
 use std::process::{Command, Output};

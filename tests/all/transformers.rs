@@ -1,0 +1,298 @@
+//! Models in and out in the format of `transformers`, held to what that program and PyTorch computed
+//! (`tests/golden`, made by its `make.py`), and files that are not what they say.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use burn::module::Module;
+use headlight::lab::protocol::Family;
+use headlight::runs::transformers::{check, export, import};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use crate::{headlight, headlight_ok, text};
+
+fn golden(case: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(case)
+}
+
+/// Cases with everything in their reference, and those with logits alone.
+const WHOLE: [&str; 7] = ["gpt2-tanh", "gpt2-erf", "gpt2-untied", "opt-relu", "llama-grouped", "llama-tied", "phi3"];
+const LOGITS_ONLY: [&str; 2] = ["llama-sharded", "gpt2-bf16"];
+
+const WEIGHTS: &str = "model.safetensors";
+
+/// A copy of a case that can be spoiled.
+struct Copy(tempfile::TempDir);
+
+impl Copy {
+    fn of(case: &str) -> Self {
+        let copy = Self(tempfile::tempdir().expect("a folder"));
+        for entry in fs::read_dir(golden(case)).expect("the case is there") {
+            let entry = entry.expect("an entry");
+            fs::copy(entry.path(), copy.path(&entry.file_name().to_string_lossy())).expect("copied");
+        }
+        copy
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn with_config(self, change: impl FnOnce(&mut Value)) -> Self {
+        let path = self.path("config.json");
+        let mut config = serde_json::from_slice(&fs::read(&path).expect("read")).expect("JSON");
+        change(&mut config);
+        fs::write(path, config.to_string()).expect("written");
+        self
+    }
+
+    /// Writes the weights again: the header as JSON, changed, before the same bytes.
+    fn with_header(self, change: impl FnOnce(&mut Value)) -> Self {
+        let path = self.path(WEIGHTS);
+        let bytes = fs::read(&path).expect("read");
+        let (mut header, data) = split(&bytes);
+        change(&mut header);
+        let header = header.to_string().into_bytes();
+        fs::write(path, [&(header.len() as u64).to_le_bytes()[..], &header, data].concat()).expect("written");
+        self
+    }
+
+    /// The refusal, which must name `file` and hold each of `words`.
+    fn refused(&self, file: &str, words: &[&str]) {
+        let error = import(self.0.path(), None, &headlight::device::cpu()).expect_err("it is no model").to_string();
+        let named = if file.is_empty() { self.0.path().to_owned() } else { self.path(file) };
+        assert!(error.contains(text(&named)), "{error} does not name {file}");
+        for word in words {
+            assert!(error.contains(word), "{error} does not say '{word}'");
+        }
+    }
+}
+
+fn split(bytes: &[u8]) -> (Value, &[u8]) {
+    let length = u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes")) as usize;
+    (serde_json::from_slice(&bytes[8..8 + length]).expect("a header"), &bytes[8 + length..])
+}
+
+/// The tensors of a file, by name: shape and values.
+fn tensors(path: &Path) -> BTreeMap<String, (Vec<usize>, Vec<u8>)> {
+    let bytes = fs::read(path).expect("read");
+    let file = safetensors::SafeTensors::deserialize(&bytes).expect("a whole file");
+    file.iter().map(|(name, view)| (name.to_owned(), (view.shape().to_vec(), view.data().to_vec()))).collect()
+}
+
+#[test]
+fn every_family_computes_what_transformers_and_pytorch_do() {
+    for case in WHOLE.into_iter().chain(LOGITS_ONLY) {
+        let checks = check(&golden(case), &headlight::device::cpu()).expect(case);
+        let names: Vec<_> = checks.iter().map(|check| check.check).collect();
+        let wanted: &[_] = &["logits", "attention", "loss", "gradients", "greedy", "training"];
+        assert_eq!(names, if WHOLE.contains(&case) { wanted } else { &wanted[..1] }, "{case}");
+        for check in checks {
+            assert!(check.passed, "{case}: {check:?}");
+        }
+    }
+}
+
+#[test]
+fn what_was_read_is_written_again_bit_for_bit() {
+    let device = headlight::device::cpu();
+    for case in WHOLE {
+        let imported = import(&golden(case), None, &device).expect(case);
+        let folder = tempfile::tempdir().expect("a folder");
+        let model = imported.model.valid();
+        let family = Some(imported.family);
+        let report = export(folder.path(), family, &model, &imported.recipe, &imported.tokenizer, &device).expect(case);
+        assert_eq!((report.largest_difference, report.top1_agreement, report.tokens), (0.0, 1.0, 16), "{case}");
+        let (mut theirs, ours) = (tensors(&golden(case).join(WEIGHTS)), tensors(&folder.path().join(WEIGHTS)));
+        if let Some((shape, bytes)) = theirs.get_mut("model.decoder.embed_positions.weight") {
+            // OPT counts places from 2 and never looks at the rows before.
+            bytes[..2 * 4 * shape[1]].fill(0);
+        }
+        assert_eq!(ours.keys().collect::<Vec<_>>(), theirs.keys().collect::<Vec<_>>(), "{case}");
+        assert!(ours == theirs, "{case}: a tensor is not the same");
+    }
+}
+
+#[test]
+fn a_family_that_a_model_does_not_fit_says_what_it_lacks() {
+    let device = headlight::device::cpu();
+    let refusal = |case: &str, family| {
+        let imported = import(&golden(case), None, &device).expect(case);
+        let folder = tempfile::tempdir().expect("a folder");
+        let exported = export(
+            folder.path(),
+            Some(family),
+            &imported.model.valid(),
+            &imported.recipe,
+            &imported.tokenizer,
+            &device,
+        );
+        assert_eq!(fs::read_dir(folder.path()).expect("the folder").count(), 0, "nothing is left of it");
+        exported.expect_err("it does not fit").to_string()
+    };
+    assert!(refusal("llama-grouped", Family::Gpt2).contains("GPT-2 has no rotary positions"));
+    assert!(refusal("gpt2-erf", Family::Llama).contains("Llama has no learned positions"));
+    assert!(refusal("llama-tied", Family::Phi3).contains("Phi-3 has no biases"));
+}
+
+#[test]
+fn a_config_with_a_feature_that_is_lacking_is_refused_by_name() {
+    for (case, key, value, words) in [
+        ("phi3", "sliding_window", json!(8), ["sliding-window", "sliding_window"]),
+        ("llama-grouped", "hidden_act", json!("gelu"), ["'gelu'", "silu"]),
+        ("gpt2-erf", "activation_function", json!("quick_gelu"), ["quick_gelu", "activation_function"]),
+        ("llama-grouped", "rope_scaling", json!({"rope_type": "yarn", "factor": 4.0}), ["yarn", "rotary"]),
+        ("llama-grouped", "rope_parameters", json!({"rope_type": "llama3", "rope_theta": 1e4}), ["llama3", "rotary"]),
+        ("phi3", "partial_rotary_factor", json!(0.5), ["partial_rotary_factor", "0.5"]),
+        ("llama-grouped", "head_dim", json!(8), ["head_dim", "8"]),
+        ("opt-relu", "do_layer_norm_before", json!(false), ["do_layer_norm_before", "false"]),
+        ("opt-relu", "word_embed_proj_dim", json!(8), ["word_embed_proj_dim", "8"]),
+        ("gpt2-erf", "scale_attn_by_inverse_layer_idx", json!(true), ["scale_attn_by_inverse_layer_idx", "true"]),
+        ("llama-grouped", "quantization_config", json!({"bits": 4}), ["quantized", "quantization_config"]),
+        ("llama-grouped", "model_type", json!("mistral"), ["'mistral'", "llama"]),
+        ("llama-grouped", "hidden_size", json!("wide"), ["hidden_size", "wide"]),
+        ("llama-grouped", "num_key_value_heads", json!(3), ["3 key/value heads", "4 heads"]),
+        ("gpt2-erf", "n_layer", Value::Null, ["n_layer", "missing"]),
+        ("gpt2-erf", "n_embd", json!(1_000_000_000_000_u64), ["width", "4096"]),
+        ("gpt2-erf", "vocab_size", json!(90_000), ["90,000", "65,536"]),
+    ] {
+        Copy::of(case).with_config(|config| config[key] = value).refused("config.json", &words);
+    }
+}
+
+#[test]
+fn weights_that_are_not_what_they_say_are_named() {
+    let file = WEIGHTS;
+    let case = "llama-grouped";
+    let bytes = fs::read(golden(case).join(file)).expect("read");
+    let raw = |bytes: &[u8]| {
+        let copy = Copy::of(case);
+        fs::write(copy.path(file), bytes).expect("written");
+        copy
+    };
+    raw(&bytes[..bytes.len() - 10]).refused(file, &["cut short"]);
+    raw(&bytes[..5]).refused(file, &["cut short"]);
+    // A header of nine terabytes.
+    raw(&[&(9_u64 << 40).to_le_bytes()[..], &bytes[8..]].concat()).refused(file, &["header"]);
+    let norm = "model.norm.weight";
+    let overlapping = |header: &mut Value| {
+        let offsets = header[norm]["data_offsets"].clone();
+        let start = offsets[0].as_u64().expect("a place");
+        header[norm]["data_offsets"] = json!([start - 64, start]);
+    };
+    Copy::of(case).with_header(overlapping).refused(file, &[]);
+    Copy::of(case).with_header(|header| header[norm]["dtype"] = json!("I32")).refused(file, &[norm, "I32", "BF16"]);
+    Copy::of(case).with_header(|header| header[norm]["shape"] = json!([4, 4])).refused(file, &[norm, "[4, 4]", "[16]"]);
+    let renamed = |header: &mut Value| {
+        let tensor = header.as_object_mut().expect("an object").remove(norm).expect("there");
+        header["model.tail"] = tensor;
+    };
+    Copy::of(case).with_header(renamed).refused(file, &["'model.tail' is left over"]);
+    let mut broken = bytes.clone();
+    let end = broken.len();
+    broken[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
+    raw(&broken).refused(file, &["no numbers"]);
+    // A config that asks for more than the file holds is found out before any memory is taken for it.
+    let more = Copy::of(case).with_config(|config| config["num_hidden_layers"] = json!(60));
+    more.refused(file, &["too small"]);
+    let fewer = Copy::of(case).with_config(|config| config["num_hidden_layers"] = json!(1));
+    fewer.refused(file, &["model.layers.1.", "left over", "more"]);
+    let gone = Copy::of(case);
+    fs::remove_file(gone.path(file)).expect("removed");
+    gone.refused("", &["model.safetensors.index.json"]);
+}
+
+#[test]
+fn shards_are_all_there_or_named() {
+    let case = "llama-sharded";
+    let listing = "model.safetensors.index.json";
+    let index: Value = serde_json::from_slice(&fs::read(golden(case).join(listing)).expect("read")).expect("JSON");
+    let shard = index["weight_map"]["model.norm.weight"].as_str().expect("a shard").to_owned();
+    let copy = Copy::of(case);
+    fs::remove_file(copy.path(&shard)).expect("removed");
+    copy.refused(&shard, &["shard is missing"]);
+    for name in ["../escape.safetensors", "/etc/hostname", ""] {
+        let copy = Copy::of(case);
+        let mut index = index.clone();
+        index["weight_map"]["model.norm.weight"] = json!(name);
+        fs::write(copy.path(listing), index.to_string()).expect("written");
+        copy.refused(listing, &["not the name of a file beside it"]);
+    }
+    let copy = Copy::of(case);
+    fs::write(copy.path(listing), b"{\"weight_map\": 7}").expect("written");
+    copy.refused(listing, &["not an index"]);
+}
+
+#[test]
+fn a_tokenizer_of_another_kind_is_named() {
+    let copy = Copy::of("llama-grouped");
+    fs::copy(golden("tokenizer/wordlevel.json"), copy.path("tokenizer.json")).expect("copied");
+    copy.refused("tokenizer.json", &["WordLevel"]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    /// Whatever a file holds, there is a model or a sentence, never a panic.
+    #[test]
+    fn altered_files_never_panic(
+        case in prop::sample::select(vec!["gpt2-erf", "opt-relu", "phi3", "llama-sharded"]),
+        which in 0_usize..4,
+        places in prop::collection::vec((0.0..1.0_f64, any::<u8>()), 1..6),
+        cut in prop::option::of(0.0..1.0_f64),
+    ) {
+        let copy = Copy::of(case);
+        let mut names: Vec<_> = fs::read_dir(copy.0.path()).expect("the folder").flatten().collect();
+        names.sort_by_key(fs::DirEntry::file_name);
+        let path = names[which % names.len()].path();
+        let mut bytes = fs::read(&path).expect("read");
+        for (place, byte) in places {
+            // Most of a weights file is numbers: its header is met as often as the rest.
+            let end = if byte % 2 == 0 { bytes.len() } else { bytes.len().min(600) };
+            bytes[(place * end as f64) as usize] = byte;
+        }
+        if let Some(cut) = cut {
+            bytes.truncate((cut * bytes.len() as f64) as usize);
+        }
+        fs::write(path, bytes).expect("written");
+        if let Err(error) = import(copy.0.path(), None, &headlight::device::cpu()) {
+            prop_assert!(error.to_string().contains(text(copy.0.path())), "{}", error);
+        }
+        let _ = check(copy.0.path(), &headlight::device::cpu());
+    }
+}
+
+#[test]
+fn an_imported_model_is_a_run_like_any_other() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (run, again) = (folder.path().join("run"), folder.path().join("again"));
+    let numbers: String = (0..3000).map(|place| format!("{} ", place * place % 37)).collect();
+    let learned = folder.path().join("numbers.txt");
+    fs::write(&learned, numbers).expect("written");
+    let model = golden("llama-grouped");
+    headlight_ok(&["import", text(&model), "--text", text(&learned), "--out", text(&run)]);
+    let sampled = headlight_ok(&["sample", text(&run), "--prompt", "5 7 9", "--tokens", "4", "--temperature", "0"]);
+    assert!(sampled.starts_with("5 7 9 "), "{sampled}");
+    let logits: Value =
+        serde_json::from_str(&headlight_ok(&["logits", text(&run), "--ids", "1,2,3", "--json"])).expect("JSON");
+    assert_eq!(logits["logits"].as_array().map(Vec::len), Some(3));
+    let before: Value = serde_json::from_str(&headlight_ok(&["evaluate", text(&run), "--json"])).expect("JSON");
+    headlight_ok(&["resume", text(&run), "--device", "cpu", "--stop-at", "30", "--json"]);
+    let after: Value = serde_json::from_str(&headlight_ok(&["evaluate", text(&run), "--json"])).expect("JSON");
+    let loss = |found: &Value| found["loss"].as_f64().expect("a loss");
+    assert!(loss(&after) < loss(&before) - 0.1, "{before} → {after}");
+    let exported = headlight_ok(&["export", text(&run), "--format", "hf", "--out", text(&again), "--json"]);
+    let report: Value = serde_json::from_str(&exported).expect("JSON");
+    assert_eq!((&report["family"], &report["largest_difference"]), (&json!("llama"), &json!(0.0)));
+    assert!(import(&again, None, &headlight::device::cpu()).is_ok());
+
+    // Nothing that is there is written over.
+    for arguments in [
+        &["import", text(&model), "--out", text(&run)][..],
+        &["export", text(&run), "--format", "hf", "--out", text(&again)],
+        &["export", text(&run), "--format", "safetensors", "--family", "phi3", "--out", text(&folder.path().join("x"))],
+    ] {
+        assert!(!headlight(arguments).status.success(), "{arguments:?}");
+    }
+}
