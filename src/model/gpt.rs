@@ -6,10 +6,12 @@
 
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig, Embedding, LayerNorm, Linear};
-use burn::tensor::activation::{gelu, softmax};
+use burn::tensor::activation::softmax;
 use burn::tensor::{Bool, Int, Tensor};
 
+use super::init::NORM_EPSILON;
 use super::trace::Trace;
+use crate::kernels::{self, Activation};
 use crate::recipe::ModelRecipe;
 
 /// A decoder-only transformer. Built by [`Gpt::new`](super::Gpt), trained on an autodiff device, watched on a plain one.
@@ -62,58 +64,75 @@ impl Gpt {
     }
 
     fn run(&self, ids: Tensor<2, Int>, mut trace: Option<&mut Trace>) -> Tensor<3> {
-        let [_, length] = ids.dims();
-        let future = Tensor::<2, Bool>::tril_mask([length, length], 0, &ids.device()); // true above the diagonal
-        let positions = self.position_embedding.weight.val().narrow(0, 0, length); // [position, width]
-        let x = self.token_embedding.forward(ids) + positions.unsqueeze(); // [batch, position, width]
+        let positions = self.position_embedding.weight.val();
+        let x = kernels::embedding(self.token_embedding.weight.val(), Some(positions), ids); // [batch, position, width]
         let mut x = self.dropout.forward(x);
         for block in &self.blocks {
-            x = block.forward(x, &future, trace.as_deref_mut());
+            x = block.forward(x, trace.as_deref_mut());
         }
-        let x = self.norm.forward(x);
+        let x = norm(&self.norm, x);
         match &self.head {
-            Some(head) => head.forward(x), // [batch, position, vocabulary]
-            None => x.matmul(self.token_embedding.weight.val().transpose().unsqueeze()),
+            Some(head) => linear(head, x), // [batch, position, vocabulary]
+            None => kernels::linear_transposed(x, self.token_embedding.weight.val()),
         }
     }
 }
 
+/// x · W + b
+fn linear(layer: &Linear, x: Tensor<3>) -> Tensor<3> {
+    kernels::linear(x, layer.weight.val(), layer.bias.as_ref().map(|bias| bias.val()))
+}
+
+fn norm(layer: &LayerNorm, x: Tensor<3>) -> Tensor<3> {
+    kernels::layer_norm(x, layer.gamma.val(), layer.beta.as_ref().map(|beta| beta.val()), NORM_EPSILON)
+}
+
 impl Block {
-    fn forward(&self, x: Tensor<3>, future: &Tensor<2, Bool>, trace: Option<&mut Trace>) -> Tensor<3> {
-        let x = x.clone() + self.attention.forward(self.attention_norm.forward(x), future, trace);
-        x.clone() + self.mlp.forward(self.mlp_norm.forward(x))
+    fn forward(&self, x: Tensor<3>, trace: Option<&mut Trace>) -> Tensor<3> {
+        let x = x.clone() + self.attention.forward(norm(&self.attention_norm, x), trace);
+        x.clone() + self.mlp.forward(norm(&self.mlp_norm, x))
     }
 }
 
 impl Attention {
-    fn forward(&self, x: Tensor<3>, future: &Tensor<2, Bool>, trace: Option<&mut Trace>) -> Tensor<3> {
-        let [batch, length, width] = x.dims();
+    fn forward(&self, x: Tensor<3>, trace: Option<&mut Trace>) -> Tensor<3> {
+        let fused = linear(&self.query_key_value, x); // [batch, position, 3 × width]
+        let drops = self.weights_dropout.prob > 0.0 && fused.device().is_autodiff();
+        let mixed = match trace {
+            None if !drops => kernels::causal_attention(fused, self.heads, self.heads),
+            trace => self.mix_in_sight(fused, trace),
+        };
+        self.output_dropout.forward(linear(&self.projection, mixed))
+    }
+
+    /// Attention with its weights in sight: to be recorded, or to be dropped out.
+    fn mix_in_sight(&self, fused: Tensor<3>, trace: Option<&mut Trace>) -> Tensor<3> {
+        let [batch, length, fused_width] = fused.dims();
+        let width = fused_width / 3;
         let head_width = width / self.heads;
         let split = |part: Tensor<3>| part.reshape([batch, length, self.heads, head_width]).swap_dims(1, 2);
-        let [query, key, value] = self
-            .query_key_value
-            .forward(x) // [batch, position, 3 × width]
+        let [query, key, value] = fused
             .chunk(3, 2)
             .try_into()
             .map(|parts: [Tensor<3>; 3]| parts.map(split)) // [batch, head, position, head_width]
             .expect("three chunks");
 
+        let future = Tensor::<2, Bool>::tril_mask([length, length], 0, &query.device()); // true above the diagonal
         let scores = query.matmul(key.transpose()) / (head_width as f64).sqrt(); // [batch, head, query, key]
-        let scores = scores.mask_fill(future.clone().unsqueeze::<4>(), f32::NEG_INFINITY);
+        let scores = scores.mask_fill(future.unsqueeze::<4>(), f32::NEG_INFINITY);
         let pattern = softmax(scores, 3); // each row sums to 1
         if let Some(trace) = trace {
             trace.record_pattern(pattern.clone());
         }
         let mixed = self.weights_dropout.forward(pattern).matmul(value); // [batch, head, query, head_width]
-        let merged = mixed.swap_dims(1, 2).reshape([batch, length, width]);
-        self.output_dropout.forward(self.projection.forward(merged))
+        mixed.swap_dims(1, 2).reshape([batch, length, width])
     }
 }
 
 impl Mlp {
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let hidden = gelu(self.up.forward(x)); // [batch, position, 4 × width]
-        self.dropout.forward(self.down.forward(hidden))
+        let hidden = kernels::activation(linear(&self.up, x), Activation::Gelu); // [batch, position, 4 × width]
+        self.dropout.forward(linear(&self.down, hidden))
     }
 }
 

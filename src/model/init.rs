@@ -12,6 +12,8 @@ use crate::recipe::ModelRecipe;
 
 /// Standard deviation of every matrix but the residual projections.
 const DEVIATION: f64 = 0.02;
+/// Added to the variance in every norm.
+pub(super) const NORM_EPSILON: f64 = 1e-5;
 
 impl Gpt {
     /// A fresh model: weights N(0, 0.02), the two projections of a block that write to the residual stream
@@ -69,7 +71,7 @@ impl Draw<'_> {
     }
 
     fn norm(&self, width: usize) -> LayerNorm {
-        LayerNormConfig::new(width).with_epsilon(1e-5).with_bias(self.biases).init(self.device)
+        LayerNormConfig::new(width).with_epsilon(NORM_EPSILON).with_bias(self.biases).init(self.device)
     }
 }
 
