@@ -43,6 +43,7 @@
 
 pub mod device;
 pub mod headless;
+pub mod kernels;
 pub mod lab;
 pub mod model;
 pub mod preset;

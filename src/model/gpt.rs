@@ -5,15 +5,18 @@
 //! `[batch, position, width]`. Each block reads the normed stream twice and adds what it found: attention carries
 //! information between positions, the MLP works on each position alone. A last norm and the head turn the stream into
 //! logits, one per token of the vocabulary.
+//!
+//! What is called `kernels::` is one operation on the CPU and several of burn's elsewhere; `kernels/plain.rs` says what
+//! each means.
 
 use burn::module::{Module, Param};
 use burn::nn::{Dropout, DropoutConfig, Embedding, Linear};
-use burn::tensor::activation::{gelu, relu, silu, softmax};
-use burn::tensor::module::layer_norm;
+use burn::tensor::activation::softmax;
 use burn::tensor::{Bool, Int, Tensor};
 
 use super::rotary::Rotation;
 use super::trace::Trace;
+use crate::kernels;
 use crate::recipe::{Activation, ModelRecipe, Position};
 
 /// A decoder-only transformer. Built by [`Gpt::new`](super::Gpt), trained on an autodiff device, watched on a plain one.
@@ -84,111 +87,108 @@ impl Gpt {
     }
 
     fn run(&self, ids: Tensor<2, Int>, mut trace: Option<&mut Trace>) -> Tensor<3> {
-        let ([_, length], device) = (ids.dims(), ids.device());
-        let future = Tensor::<2, Bool>::tril_mask([length, length], 0, &device); // true above the diagonal
-        let head_width = self.blocks[0].attention.head_width();
-        let rotation = Rotation::new(self.position, length, head_width, &device);
-        let mut x = self.token_embedding.forward(ids); // [batch, position, width]
-        if let Some(positions) = &self.position_embedding {
-            x = x + positions.weight.val().narrow(0, 0, length).unsqueeze();
-        }
+        let ([_, length], head_width) = (ids.dims(), self.blocks[0].attention.head_width());
+        let rotation = Rotation::new(self.position, length, head_width, &ids.device());
+        let positions = self.position_embedding.as_ref().map(|positions| positions.weight.val());
+        let x = kernels::embedding(self.token_embedding.weight.val(), positions, ids); // [batch, position, width]
         let mut x = self.dropout.forward(x);
         for block in &self.blocks {
-            x = block.forward(x, &future, rotation.as_ref(), trace.as_deref_mut());
+            x = block.forward(x, rotation.as_ref(), trace.as_deref_mut());
         }
         let x = self.norm.forward(x);
         match &self.head {
-            Some(head) => head.forward(x), // [batch, position, vocabulary]
-            None => x.matmul(self.token_embedding.weight.val().transpose().unsqueeze()),
+            Some(head) => linear(head, x), // [batch, position, vocabulary]
+            None => kernels::linear_transposed(x, self.token_embedding.weight.val()),
         }
     }
 }
 
 impl Block {
-    fn forward(
-        &self,
-        x: Tensor<3>,
-        future: &Tensor<2, Bool>,
-        rotation: Option<&Rotation>,
-        trace: Option<&mut Trace>,
-    ) -> Tensor<3> {
-        let x = x.clone() + self.attention.forward(self.attention_norm.forward(x), future, rotation, trace);
+    fn forward(&self, x: Tensor<3>, rotation: Option<&Rotation>, trace: Option<&mut Trace>) -> Tensor<3> {
+        let x = x.clone() + self.attention.forward(self.attention_norm.forward(x), rotation, trace);
         x.clone() + self.mlp.forward(self.mlp_norm.forward(x))
     }
 }
 
 impl Attention {
-    fn forward(
-        &self,
-        x: Tensor<3>,
-        future: &Tensor<2, Bool>,
-        rotation: Option<&Rotation>,
-        trace: Option<&mut Trace>,
-    ) -> Tensor<3> {
-        let [batch, length, width] = x.dims();
-        let (heads, groups, size) = (self.heads, self.groups, self.head_width());
-        let joined = self.query_key_value.forward(x); // [batch, position, (heads + 2 × groups) × head_width]
-        let part = |first: usize, count: usize| {
-            let part = joined.clone().narrow(2, first * size, count * size);
-            part.reshape([batch, length, count, size]).swap_dims(1, 2) // [batch, head, position, head_width]
+    fn forward(&self, x: Tensor<3>, rotation: Option<&Rotation>, trace: Option<&mut Trace>) -> Tensor<3> {
+        let (heads, groups) = (self.heads, self.groups);
+        let joined = linear(&self.query_key_value, x); // [batch, position, (heads + 2 × groups) × head_width]
+        let joined = match rotation {
+            Some(rotation) => rotation.turn(joined, heads + groups),
+            None => joined,
         };
-        let (query, key, value) = (part(0, heads), part(heads, groups), part(heads + groups, groups));
-        let (query, key) = match rotation {
-            Some(rotation) => (rotation.turn(query), rotation.turn(key)),
-            None => (query, key),
+        let drops = self.weights_dropout.prob > 0.0 && joined.device().is_autodiff();
+        let mixed = match trace {
+            None if !drops => kernels::causal_attention(joined, heads, groups),
+            trace => attend(joined, heads, groups, |pattern| {
+                if let Some(trace) = trace {
+                    trace.record_pattern(pattern.clone());
+                }
+                self.weights_dropout.forward(pattern)
+            }),
         };
-        let [key, value] = [key, value].map(|part| each_repeated(part, heads / groups));
-
-        let scores = query.matmul(key.transpose()) / (size as f64).sqrt(); // [batch, head, query, key]
-        let scores = scores.mask_fill(future.clone().unsqueeze::<4>(), f32::NEG_INFINITY);
-        let pattern = softmax(scores, 3); // each row sums to 1
-        if let Some(trace) = trace {
-            trace.record_pattern(pattern.clone());
-        }
-        let mixed = self.weights_dropout.forward(pattern).matmul(value); // [batch, head, query, head_width]
-        let merged = mixed.swap_dims(1, 2).reshape([batch, length, width]);
-        self.output_dropout.forward(self.projection.forward(merged))
+        self.output_dropout.forward(linear(&self.projection, mixed))
     }
+}
+
+/// Causal attention with its weights in sight (Vaswani et al. 2017, section 3.2): each position takes from those up to
+/// its own, in proportion to `softmax(query · key / √head_width)`. `joined` holds the query heads, the key heads and the
+/// value heads of each position, of the latter two `groups`, each for `heads / groups` query heads. `see` is shown the
+/// weights and gives those that are used. The result is `[batch, position, heads × head_width]`.
+pub fn attend(
+    joined: Tensor<3>,
+    heads: usize,
+    groups: usize,
+    see: impl FnOnce(Tensor<4>) -> Tensor<4>,
+) -> Tensor<3> {
+    let [batch, length, width] = joined.dims();
+    let size = width / (heads + 2 * groups);
+    let part = |first: usize, count: usize| {
+        let part = joined.clone().narrow(2, first * size, count * size).reshape([batch, length, count, 1, size]);
+        let repeated = part.repeat_dim(3, heads / count).reshape([batch, length, heads, size]);
+        repeated.swap_dims(1, 2) // [batch, head, position, head_width]
+    };
+    let (query, key, value) = (part(0, heads), part(heads, groups), part(heads + groups, groups));
+    let scores = query.matmul(key.transpose()) / (size as f64).sqrt(); // [batch, head, query, key]
+    let future = Tensor::<2, Bool>::tril_mask([length, length], 0, &joined.device()); // true above the diagonal
+    let pattern = softmax(scores.mask_fill(future.unsqueeze::<4>(), f32::NEG_INFINITY), 3); // each row sums to 1
+    see(pattern).matmul(value).swap_dims(1, 2).reshape([batch, length, heads * size])
 }
 
 impl Mlp {
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let up = self.up.forward(x.clone()); // [batch, position, mlp_width]
-        let hidden = match (&self.gate, self.activation) {
-            (Some(gate), _) => silu(gate.forward(x)) * up,
-            (None, Activation::GeluTanh) => gelu_tanh(up),
-            (None, Activation::Relu) => relu(up),
-            (None, Activation::Gelu | Activation::SwiGlu) => gelu(up),
+        let up = linear(&self.up, x.clone()); // [batch, position, mlp_width]
+        let hidden = match &self.gate {
+            Some(gate) => kernels::swiglu(linear(gate, x), up),
+            None => kernels::activation(up, function_of(self.activation)),
         };
-        self.dropout.forward(self.down.forward(hidden))
+        self.dropout.forward(linear(&self.down, hidden))
     }
 }
 
 impl Norm {
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         let (gamma, beta) = (self.gamma.val(), self.beta.as_ref().map(Param::val));
-        if self.centred {
-            return layer_norm(x, gamma, beta, self.epsilon);
+        match self.centred {
+            true => kernels::layer_norm(x, gamma, beta, self.epsilon),
+            false => kernels::rms_norm(x, gamma, self.epsilon),
         }
-        let mean_square = (x.clone() * x.clone()).mean_dim(2); // [batch, position, 1]
-        x / (mean_square + self.epsilon).sqrt() * gamma.unsqueeze()
     }
 }
 
-/// GELU by the tanh of GPT-2. burn's own takes a power that some devices do not define below zero.
-fn gelu_tanh(x: Tensor<3>) -> Tensor<3> {
-    let cubic = x.clone() * x.clone() * x.clone() * 0.044_715;
-    let inner = (x.clone() + cubic) * (2.0 / std::f64::consts::PI).sqrt();
-    x * (inner.tanh() + 1.0) * 0.5
+const fn function_of(activation: Activation) -> kernels::Activation {
+    match activation {
+        Activation::Gelu => kernels::Activation::Gelu,
+        Activation::GeluTanh => kernels::Activation::GeluTanh,
+        Activation::Relu => kernels::Activation::Relu,
+        Activation::SwiGlu => kernels::Activation::Silu,
+    }
 }
 
-/// Each head `times` times, one after the other: `[batch, group, position, size]` → `[batch, head, position, size]`.
-fn each_repeated(heads: Tensor<4>, times: usize) -> Tensor<4> {
-    if times == 1 {
-        return heads;
-    }
-    let [batch, groups, length, size] = heads.dims();
-    heads.unsqueeze_dim::<5>(2).repeat_dim(2, times).reshape([batch, groups * times, length, size])
+/// x · W + b
+fn linear(layer: &Linear, x: Tensor<3>) -> Tensor<3> {
+    kernels::linear(x, layer.weight.val(), layer.bias.as_ref().map(Param::val))
 }
 
 impl Attention {

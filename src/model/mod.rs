@@ -7,7 +7,7 @@ mod trace;
 
 use burn::tensor::Tensor;
 
-pub use gpt::Gpt;
+pub use gpt::{Gpt, attend};
 pub use trace::Trace;
 
 /// A tensor's values on the host, row-major. On a GPU this waits for all work before it.

@@ -6,6 +6,7 @@
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Gradients, Tensor};
 
+use crate::kernels::{self, AdamWUpdate};
 use crate::model::{Gpt, values_of};
 use crate::recipe::TrainingRecipe;
 
@@ -57,7 +58,7 @@ impl FlatGradients {
     /// Sum of the squares of all gradients, `[1]`.
     #[must_use]
     pub fn square_sum(&self) -> Tensor<1> {
-        let sums = self.0.iter().map(|gradient| (gradient.clone() * gradient.clone()).sum());
+        let sums = self.0.iter().map(|gradient| kernels::square_sum(gradient.clone()));
         sums.reduce(|total, sum| total + sum).expect("a model has weights")
     }
 }
@@ -98,14 +99,17 @@ impl AdamW {
         let mut update = Update {
             pairs: std::mem::take(&mut self.moments).into_iter().zip(gradients.0),
             done: Vec::new(),
-            scale,
-            learning_rate,
-            decay: recipe.weight_decay,
             decay_vectors: recipe.decay_vectors,
-            beta_1: recipe.beta_1,
-            beta_2: recipe.beta_2,
-            correction_1: 1.0 - recipe.beta_1.powi(updates),
-            correction_2: 1.0 - recipe.beta_2.powi(updates),
+            numbers: AdamWUpdate {
+                gradient_scale: scale,
+                learning_rate,
+                weight_decay: recipe.weight_decay,
+                beta_1: recipe.beta_1,
+                beta_2: recipe.beta_2,
+                epsilon: EPSILON,
+                correction_1: 1.0 - recipe.beta_1.powi(updates),
+                correction_2: 1.0 - recipe.beta_2.powi(updates),
+            },
         };
         let model = model.map(&mut update);
         self.moments = update.done;
@@ -116,31 +120,17 @@ impl AdamW {
 struct Update {
     pairs: std::iter::Zip<std::vec::IntoIter<Moments>, std::vec::IntoIter<Tensor<1>>>,
     done: Vec<Moments>,
-    scale: f64,
-    learning_rate: f64,
-    decay: f64,
     decay_vectors: bool,
-    beta_1: f64,
-    beta_2: f64,
-    correction_1: f64,
-    correction_2: f64,
+    numbers: AdamWUpdate,
 }
 
 impl ModuleMapper for Update {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let (id, weight, mapper) = param.consume();
         let (Moments { first, second }, gradient) = self.pairs.next().expect("a gradient for each weight");
-        let gradient = if self.scale == 1.0 { gradient } else { gradient * self.scale };
-        let first = first * self.beta_1 + gradient.clone() * (1.0 - self.beta_1);
-        let second = second * self.beta_2 + gradient.clone() * gradient * (1.0 - self.beta_2);
-        let denominator = second.clone().sqrt() / self.correction_2.sqrt() + EPSILON;
-        let change = first.clone() / denominator * (self.learning_rate / self.correction_1);
-        let shape = weight.shape();
-        let mut weight = weight.inner();
-        if D >= 2 || self.decay_vectors {
-            weight = weight * (1.0 - self.learning_rate * self.decay);
-        }
-        let weight = weight - change.reshape(shape);
+        let decay = if D >= 2 || self.decay_vectors { self.numbers.weight_decay } else { 0.0 };
+        let numbers = AdamWUpdate { weight_decay: decay, ..self.numbers };
+        let (weight, first, second) = kernels::adamw(weight.inner(), gradient, first, second, numbers);
         self.done.push(Moments { first, second });
         Param::from_mapped_value(id, Tensor::from_inner(weight).require_grad(), mapper)
     }

@@ -6,12 +6,12 @@
 use std::sync::Arc;
 
 use burn::module::Module;
-use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use super::optimizer::{AdamW, FlatGradients};
+use crate::kernels;
 use crate::lab::protocol::Step;
 use crate::model::{Gpt, values_of};
 use crate::recipe::Recipe;
@@ -229,9 +229,8 @@ pub fn ids_tensor(ids: Vec<i32>, rows: usize, context: usize, device: &Device) -
 pub fn batch_loss(model: &Gpt, batch: &Batch, device: &Device) -> Tensor<1> {
     let tokens = batch.rows * batch.context;
     let ids = ids_tensor(batch.inputs.clone(), batch.rows, batch.context, device);
-    let targets = ids_tensor(batch.targets.clone(), tokens, 1, device);
+    let targets = Tensor::from_data(TensorData::new(batch.targets.clone(), [tokens]), device);
     let logits = model.forward(ids); // [batch, position, vocabulary]
     let [_, _, vocabulary] = logits.dims();
-    let log_probabilities = log_softmax(logits.reshape([tokens, vocabulary]), 1);
-    -log_probabilities.gather(1, targets).mean()
+    kernels::cross_entropy(logits.reshape([tokens, vocabulary]), targets)
 }

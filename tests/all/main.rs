@@ -4,6 +4,7 @@ mod command_line;
 mod engine;
 mod gpu;
 mod invariants;
+mod kernels;
 mod plain_gpt;
 mod run_folder;
 mod transformers;

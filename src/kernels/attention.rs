@@ -1,0 +1,229 @@
+//! Causal attention (Vaswani et al. 2017, section 3.2.1) straight out of the fused query-key-value projection, with
+//! grouped key/value heads (Ainslie et al. 2023).
+//!
+//! Queries are taken in blocks, and a block only meets the keys up to its end, so that nearly half of the square of
+//! scores is never computed. The weights are kept for the backward pass; without one, a block's live in a scratch that
+//! is used again.
+
+use burn::backend::TensorMetadata;
+use burn::backend::flex::FlexTensor;
+
+use super::host::{Shared, buffer, contiguous, spread, tensor, values};
+use super::matmul::{Matrix, product_at};
+use super::vector::{exp, fma, largest, sum_of, vectorised};
+
+/// Queries in a block.
+const BLOCK: usize = 64;
+
+#[derive(Clone, Copy, Debug)]
+struct Sizes {
+    batch: usize,
+    length: usize,
+    heads: usize,
+    groups: usize,
+    head_width: usize,
+}
+
+impl Sizes {
+    fn of(fused: &FlexTensor, heads: usize, groups: usize) -> Self {
+        let shape = fused.shape();
+        assert_eq!(heads % groups, 0, "each key/value head serves the same number of heads");
+        let head_width = shape[2] / (heads + 2 * groups);
+        assert_eq!(head_width * (heads + 2 * groups), shape[2], "query, key and value heads fill the last axis");
+        Self { batch: shape[0], length: shape[1], heads, groups, head_width }
+    }
+
+    fn fused_width(&self) -> usize {
+        (self.heads + 2 * self.groups) * self.head_width
+    }
+
+    fn mixed_width(&self) -> usize {
+        self.heads * self.head_width
+    }
+
+    fn scale(&self) -> f32 {
+        1.0 / (self.head_width as f32).sqrt()
+    }
+
+    /// Where the matrix [position, head_width] of the `index`th of all heads (queries, then keys, then values) begins in
+    /// the fused tensor.
+    fn place(&self, sequence: usize, index: usize) -> usize {
+        sequence * self.length * self.fused_width() + index * self.head_width
+    }
+
+    /// As [`place`](Self::place), in the result, for a query head.
+    fn mixed_place(&self, sequence: usize, head: usize) -> usize {
+        sequence * self.length * self.mixed_width() + head * self.head_width
+    }
+
+    /// The numbers that `rows` rows of a head reach over.
+    fn extent(&self, rows: usize, width: usize) -> usize {
+        (rows - 1) * width + self.head_width
+    }
+
+    /// Rows `first..first + rows` of a head's matrix that begins at `place`.
+    fn matrix<'a>(&self, data: &'a [f32], place: usize, width: usize, first: usize, rows: usize) -> Matrix<'a> {
+        Matrix::with_stride(&data[place + first * width..], rows, self.head_width, width)
+    }
+
+    /// The blocks' first and one past their last query.
+    fn blocks(&self) -> impl DoubleEndedIterator<Item = (usize, usize)> + use<> {
+        let length = self.length;
+        (0..length.div_ceil(BLOCK)).map(move |block| (block * BLOCK, length.min((block + 1) * BLOCK)))
+    }
+}
+
+/// What the backward pass needs.
+#[derive(Clone, Debug)]
+pub(super) struct State {
+    fused: FlexTensor,   // [batch, position, (heads + 2 × groups) × head_width]
+    weights: FlexTensor, // [batch, head, query, key]; right of a block's last key is whatever was there
+    sizes: Sizes,
+}
+
+/// The mixed values `[batch, position, heads × head_width]`, and with `keep` what the backward pass needs.
+pub(super) fn forward(fused: FlexTensor, heads: usize, groups: usize, keep: bool) -> (FlexTensor, Option<State>) {
+    let fused = contiguous(fused);
+    let sizes = Sizes::of(&fused, heads, groups);
+    let Sizes { batch, length, .. } = sizes;
+    let square = length * length;
+    let mut kept = buffer(if keep { batch * heads * square } else { 0 });
+    let mut mixed = buffer(batch * length * sizes.mixed_width());
+    let (weights, out) = (Shared::new(&mut kept), Shared::new(&mut mixed));
+    spread(batch * heads, |part| {
+        let (sequence, head) = (part / heads, part % heads);
+        if keep {
+            // SAFETY: each part has its own square.
+            let weights = unsafe { weights.slice(part * square..(part + 1) * square) };
+            mix(&sizes, values(&fused), &out, sequence, head, |first| first * length, weights);
+        } else {
+            mix(&sizes, values(&fused), &out, sequence, head, |_| 0, &mut buffer(BLOCK.min(length) * length));
+        }
+    });
+    let state = keep.then(|| State { fused, weights: tensor(kept, [batch, heads, length, length]), sizes });
+    (tensor(mixed, [batch, length, sizes.mixed_width()]), state)
+}
+
+/// One head. `weights_at` says where in `weights` the block that begins with a query puts its rows, `length` apart.
+fn mix(
+    sizes: &Sizes,
+    fused: &[f32],
+    out: &Shared<'_>,
+    sequence: usize,
+    head: usize,
+    weights_at: impl Fn(usize) -> usize,
+    weights: &mut [f32],
+) {
+    let (width, length) = (sizes.fused_width(), sizes.length);
+    let group = head * sizes.groups / sizes.heads;
+    let query = sizes.place(sequence, head);
+    let key = sizes.place(sequence, sizes.heads + group);
+    let value = sizes.place(sequence, sizes.heads + sizes.groups + group);
+    for (first, end) in sizes.blocks() {
+        let rows = end - first;
+        let query = sizes.matrix(fused, query, width, first, rows);
+        let key = sizes.matrix(fused, key, width, 0, end);
+        let value = sizes.matrix(fused, value, width, 0, end);
+        let weights = &mut weights[weights_at(first)..];
+        let weights = &mut weights[..(rows - 1) * length + end];
+        // SAFETY: `weights` is borrowed mutably and holds `rows` rows of `end` numbers, `length` apart.
+        unsafe { product_at(weights.as_mut_ptr(), length, query, key.transposed(), sizes.scale(), false) };
+        softmax_rows(weights, length, first, end);
+        let weights = Matrix::with_stride(weights, rows, end, length);
+        let place = sizes.mixed_place(sequence, head) + first * sizes.mixed_width();
+        let place = out.pointer(place, sizes.extent(rows, sizes.mixed_width()));
+        // SAFETY: each part has the columns of its own head and sequence.
+        unsafe { product_at(place, sizes.mixed_width(), weights, value, 1.0, false) };
+    }
+}
+
+/// The gradient of the fused tensor from that of the mixed values.
+///
+/// With P the weights and dO the gradient: dV = Pᵀ·dO, dP = dO·Vᵀ, dS = P ∘ (dP − Σ dP ∘ P), dQ = dS·K, dK = dSᵀ·Q.
+pub(super) fn backward(state: &State, gradient: FlexTensor) -> FlexTensor {
+    let gradient = contiguous(gradient);
+    let sizes = state.sizes;
+    let mut found = buffer(sizes.batch * sizes.length * sizes.fused_width());
+    let out = Shared::new(&mut found);
+    spread(sizes.batch * sizes.groups, |part| {
+        let (sequence, group) = (part / sizes.groups, part % sizes.groups);
+        let mut scratch = buffer(BLOCK.min(sizes.length) * sizes.length);
+        let members = sizes.heads / sizes.groups;
+        for member in 0..members {
+            head_gradients(state, values(&gradient), &out, sequence, group * members + member, &mut scratch);
+        }
+    });
+    tensor(found, state.fused.shape())
+}
+
+fn head_gradients(
+    state: &State,
+    gradient: &[f32],
+    out: &Shared<'_>,
+    sequence: usize,
+    head: usize,
+    scratch: &mut [f32],
+) {
+    let sizes = &state.sizes;
+    let (width, mixed_width, length) = (sizes.fused_width(), sizes.mixed_width(), sizes.length);
+    let members = sizes.heads / sizes.groups;
+    let group = head / members;
+    let fused = values(&state.fused);
+    let kept = &values(&state.weights)[(sequence * sizes.heads + head) * length * length..];
+    let query_at = sizes.place(sequence, head);
+    let key_at = sizes.place(sequence, sizes.heads + group);
+    let value_at = sizes.place(sequence, sizes.heads + sizes.groups + group);
+    // The last block first: it meets all keys, so that it can write where the others add.
+    for (first, end) in sizes.blocks().rev() {
+        let rows = end - first;
+        let add = end != length || head % members != 0;
+        let query = sizes.matrix(fused, query_at, width, first, rows);
+        let key = sizes.matrix(fused, key_at, width, 0, end);
+        let value = sizes.matrix(fused, value_at, width, 0, end);
+        let gradient = sizes.matrix(gradient, sizes.mixed_place(sequence, head), mixed_width, first, rows);
+        let weights = &kept[first * length..(end - 1) * length + end];
+        let scores = &mut scratch[..(rows - 1) * length + end];
+        let places = |place: usize, rows: usize| out.pointer(place, sizes.extent(rows, width));
+        // SAFETY: `scores` is borrowed mutably and of that extent; a part has the columns of its own sequence's key/value
+        // group, and of the query heads in it, to itself.
+        unsafe {
+            let transposed = Matrix::with_stride(weights, rows, end, length).transposed();
+            product_at(places(value_at, end), width, transposed, gradient, 1.0, add);
+            product_at(scores.as_mut_ptr(), length, gradient, value.transposed(), 1.0, false);
+            softmax_gradients(scores, weights, length, end, sizes.scale());
+            let scores = Matrix::with_stride(scores, rows, end, length);
+            product_at(places(query_at + first * width, rows), width, scores, key, 1.0, false);
+            product_at(places(key_at, end), width, scores.transposed(), query, 1.0, add);
+        }
+    }
+}
+
+vectorised! {
+    /// Softmax of each row over the keys up to its own query; 0 for the keys after it. Rows are `stride` apart and hold
+    /// `end` keys; the first is query `first`'s.
+    fn softmax_rows(scores: &mut [f32], stride: usize, first: usize, end: usize), FUSED => {
+        for query in first..end {
+            let row = &mut scores[(query - first) * stride..][..end];
+            let (seen, future) = row.split_at_mut(query + 1);
+            let top = largest(seen);
+            for score in seen.iter_mut() {
+                *score = exp::<FUSED>(*score - top);
+            }
+            let scale = 1.0 / sum_of(seen.len(), |key| seen[key]);
+            for weight in seen {
+                *weight *= scale;
+            }
+            future.fill(0.0);
+        }
+    }
+    /// From the weights' gradients to the scores', in place.
+    fn softmax_gradients(gradients: &mut [f32], weights: &[f32], stride: usize, end: usize, scale: f32), FUSED => {
+        for (gradients, weights) in gradients.chunks_mut(stride).zip(weights.chunks(stride)) {
+            let (gradients, weights) = (&mut gradients[..end], &weights[..end]);
+            let mean = sum_of(end, |key| gradients[key] * weights[key]);
+            for (gradient, &weight) in gradients.iter_mut().zip(weights) {
+                *gradient = fma::<FUSED>(*gradient, weight, -mean * weight) * scale;
+            }
+        }
+    }
+}

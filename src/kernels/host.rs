@@ -1,0 +1,99 @@
+//! Memory and cores: where results are put, and how a job is spread.
+
+use std::sync::OnceLock;
+
+use burn::backend::flex::FlexTensor;
+use burn::tensor::{Shape, TensorData};
+
+/// Threads that work on one operation.
+pub(super) fn threads() -> usize {
+    static THREADS: OnceLock<usize> = OnceLock::new();
+    *THREADS.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from))
+}
+
+/// Calls `work` with every number below `parts`, on all cores, and returns when all is done. What a part computes must
+/// not depend on who computes it.
+pub(super) fn spread(parts: usize, work: impl Fn(usize) + Sync) {
+    if parts <= 1 || threads() == 1 {
+        (0..parts).for_each(work);
+        return;
+    }
+    use rayon::iter::{IntoParallelIterator, ParallelIterator};
+    (0..parts).into_par_iter().for_each(&work);
+}
+
+/// Memory that the parts of a job write to, each to places of its own.
+pub(super) struct Shared<'a> {
+    start: *mut f32,
+    length: usize,
+    _memory: std::marker::PhantomData<&'a mut [f32]>,
+}
+
+// SAFETY: it stands for a `&mut [f32]`, which may go to other threads; `slice` leaves it to the caller that no two of
+// them touch the same place.
+unsafe impl Sync for Shared<'_> {}
+// SAFETY: as above.
+unsafe impl Send for Shared<'_> {}
+
+impl<'a> Shared<'a> {
+    pub(super) fn new(memory: &'a mut [f32]) -> Self {
+        Self { start: memory.as_mut_ptr(), length: memory.len(), _memory: std::marker::PhantomData }
+    }
+
+    /// The places `range`.
+    ///
+    /// # Safety
+    /// While the result lives, nothing else reads or writes these places.
+    #[allow(clippy::mut_from_ref)] // what the type is for
+    pub(super) unsafe fn slice(&self, range: std::ops::Range<usize>) -> &mut [f32] {
+        assert!(range.start <= range.end && range.end <= self.length, "{range:?} of {}", self.length);
+        // SAFETY: inside the memory, as was just asserted; unshared, as the caller promises.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.end - range.start) }
+    }
+
+    /// The first place of `offset..offset + length`, for a matrix with strides.
+    pub(super) fn pointer(&self, offset: usize, length: usize) -> *mut f32 {
+        assert!(offset + length <= self.length, "{offset} + {length} of {}", self.length);
+        // SAFETY: inside the memory.
+        unsafe { self.start.add(offset) }
+    }
+}
+
+/// Cuts `out` into chunks of `chunk` numbers and calls `work` with each one's place and memory, on all cores.
+pub(super) fn spread_chunks(out: &mut [f32], chunk: usize, work: impl Fn(usize, &mut [f32]) + Sync) {
+    let length = out.len();
+    if length == 0 {
+        return;
+    }
+    let shared = Shared::new(out);
+    spread(length.div_ceil(chunk), |part| {
+        let start = part * chunk;
+        // SAFETY: each part has its own range, and `out` is borrowed until all are done.
+        work(part, unsafe { shared.slice(start..length.min(start + chunk)) });
+    });
+}
+
+/// `count` numbers to be written over.
+pub(super) fn buffer(count: usize) -> Vec<f32> {
+    vec![0.0; count]
+}
+
+/// The tensor with its numbers in one row-major run.
+pub(super) fn contiguous(tensor: FlexTensor) -> FlexTensor {
+    if tensor.is_contiguous() { tensor } else { tensor.to_contiguous() }
+}
+
+/// The numbers of a contiguous tensor.
+pub(super) fn values(tensor: &FlexTensor) -> &[f32] {
+    tensor.as_slice().expect("a contiguous tensor of f32")
+}
+
+pub(super) fn tensor(values: Vec<f32>, shape: impl Into<Shape>) -> FlexTensor {
+    FlexTensor::from_data(TensorData::new(values, shape.into()))
+}
+
+/// All axes but the last one, taken together, and the last one.
+pub(super) fn rows_and_width(shape: &Shape) -> (usize, usize) {
+    let width = shape.last().copied().unwrap_or(1);
+    (shape.num_elements().checked_div(width).unwrap_or(0), width)
+}

@@ -1,0 +1,168 @@
+//! Fused operations for the CPU, each with a [`plain`] twin that it must equal.
+//!
+//! burn's own operations are small: a layer norm is seven of them, each a pass over memory on one core, each with its
+//! copy kept for the backward pass. Here each is one pass, spread over the cores, with its gradient written by hand. On
+//! any other device the functions fall to their twins.
+//!
+//! Parallelism stays inside an operation: burn's graph of gradients is owned by one thread.
+
+mod activation;
+mod adamw;
+mod attention;
+mod embedding;
+mod extension;
+mod host;
+mod linear;
+mod loss;
+mod matmul;
+mod norm;
+pub mod plain;
+mod vector;
+
+use burn::backend::{Dispatch, DispatchDevice};
+use burn::tensor::{DType, Int, Tensor};
+use extension::{Kernels, OptimizerKernels};
+
+pub use activation::Activation;
+pub use adamw::AdamWUpdate;
+
+/// Whether the fused operations can take it: f32 on the CPU, with or without autodiff.
+fn is_ours<const D: usize>(x: &Tensor<D>) -> bool {
+    let device = x.device();
+    let flex = match device.as_dispatch() {
+        DispatchDevice::Flex(_) => true,
+        DispatchDevice::Autodiff(inner) => matches!(**inner, DispatchDevice::Flex(_)),
+        _ => false,
+    };
+    flex && x.dtype() == DType::F32
+}
+
+/// `x · weight + bias` over the last axis. `x` is `[.., input]`, `weight` `[input, output]`, `bias` `[output]`.
+#[must_use]
+pub fn linear<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<D> {
+    if !is_ours(&x) {
+        return plain::linear(x, weight, bias);
+    }
+    let (x, weight) = (x.into_dispatch(), weight.into_dispatch());
+    Tensor::from_dispatch(match bias {
+        Some(bias) => Dispatch::fused_biased_linear(x, weight, bias.into_dispatch()),
+        None => Dispatch::fused_linear(x, weight, false),
+    })
+}
+
+/// `x · weightᵀ` over the last axis, as a head tied to the embedding needs it. `x` is `[.., input]`, `weight`
+/// `[output, input]`.
+#[must_use]
+pub fn linear_transposed<const D: usize>(x: Tensor<D>, weight: Tensor<2>) -> Tensor<D> {
+    if !is_ours(&x) {
+        return plain::linear_transposed(x, weight);
+    }
+    Tensor::from_dispatch(Dispatch::fused_linear(x.into_dispatch(), weight.into_dispatch(), true))
+}
+
+/// The mean over all rows of −ln softmax(logits)\[target\], in nats, `[1]`. `logits` is `[row, vocabulary]`, `targets`
+/// `[row]`.
+#[must_use]
+pub fn cross_entropy(logits: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
+    if !is_ours(&logits) {
+        return plain::cross_entropy(logits, targets);
+    }
+    Tensor::from_dispatch(Dispatch::fused_cross_entropy(logits.into_dispatch(), targets.into_dispatch()))
+}
+
+/// Causal attention. `fused` is `[batch, position, (heads + 2 × groups) × head_width]`: the query heads, then the key
+/// heads, then the value heads, of which there may be fewer (`groups` divides `heads`). The result is
+/// `[batch, position, heads × head_width]`.
+#[must_use]
+pub fn causal_attention(fused: Tensor<3>, heads: usize, groups: usize) -> Tensor<3> {
+    if !is_ours(&fused) {
+        return plain::causal_attention(fused, heads, groups);
+    }
+    Tensor::from_dispatch(Dispatch::fused_attention(fused.into_dispatch(), heads, groups))
+}
+
+/// Layer norm over the last axis. `gain` and `bias` are `[width]`.
+#[must_use]
+pub fn layer_norm<const D: usize>(x: Tensor<D>, gain: Tensor<1>, bias: Option<Tensor<1>>, epsilon: f64) -> Tensor<D> {
+    if !is_ours(&x) {
+        return plain::layer_norm(x, gain, bias, epsilon);
+    }
+    let (x, gain, epsilon) = (x.into_dispatch(), gain.into_dispatch(), epsilon as f32);
+    Tensor::from_dispatch(match bias {
+        Some(bias) => Dispatch::fused_biased_norm(x, gain, bias.into_dispatch(), epsilon),
+        None => Dispatch::fused_norm(x, gain, epsilon, true),
+    })
+}
+
+/// Root-mean-square norm over the last axis. `gain` is `[width]`.
+#[must_use]
+pub fn rms_norm<const D: usize>(x: Tensor<D>, gain: Tensor<1>, epsilon: f64) -> Tensor<D> {
+    if !is_ours(&x) {
+        return plain::rms_norm(x, gain, epsilon);
+    }
+    Tensor::from_dispatch(Dispatch::fused_norm(x.into_dispatch(), gain.into_dispatch(), epsilon as f32, false))
+}
+
+/// An MLP's function, element by element.
+#[must_use]
+pub fn activation<const D: usize>(x: Tensor<D>, activation: Activation) -> Tensor<D> {
+    if !is_ours(&x) {
+        return plain::activation(x, activation);
+    }
+    Tensor::from_dispatch(Dispatch::fused_activation(x.into_dispatch(), activation))
+}
+
+/// silu(gate) · up, element by element (Shazeer 2020).
+#[must_use]
+pub fn swiglu<const D: usize>(gate: Tensor<D>, up: Tensor<D>) -> Tensor<D> {
+    if !is_ours(&gate) {
+        return plain::swiglu(gate, up);
+    }
+    Tensor::from_dispatch(Dispatch::fused_swiglu(gate.into_dispatch(), up.into_dispatch()))
+}
+
+/// The tokens' rows, and the positions' added: `[batch, position, width]`. `tokens` is `[vocabulary, width]`, `positions`
+/// `[context, width]`, `ids` `[batch, position]`.
+#[must_use]
+pub fn embedding(tokens: Tensor<2>, positions: Option<Tensor<2>>, ids: Tensor<2, Int>) -> Tensor<3> {
+    if !is_ours(&tokens) {
+        return plain::embedding(tokens, positions, ids);
+    }
+    let (tokens, ids) = (tokens.into_dispatch(), ids.into_dispatch());
+    Tensor::from_dispatch(match positions {
+        Some(positions) => Dispatch::fused_positioned_embedding(tokens, positions.into_dispatch(), ids),
+        None => Dispatch::fused_embedding(tokens, ids),
+    })
+}
+
+/// One update of one tensor outside of any graph: the new weight and its two moments. In place where the caller holds the
+/// only handle. The gradient and the moments are flat.
+#[must_use]
+pub fn adamw<const D: usize>(
+    weight: Tensor<D>,
+    gradient: Tensor<1>,
+    first: Tensor<1>,
+    second: Tensor<1>,
+    update: AdamWUpdate,
+) -> (Tensor<D>, Tensor<1>, Tensor<1>) {
+    if !is_ours(&weight) {
+        return plain::adamw(weight, gradient, first, second, update);
+    }
+    let (weight, first, second) = Dispatch::fused_adamw(
+        weight.into_dispatch(),
+        gradient.into_dispatch(),
+        first.into_dispatch(),
+        second.into_dispatch(),
+        update,
+    );
+    (Tensor::from_dispatch(weight), Tensor::from_dispatch(first), Tensor::from_dispatch(second))
+}
+
+/// The sum of the squares of all numbers, `[1]`; outside of any graph.
+#[must_use]
+pub fn square_sum(tensor: Tensor<1>) -> Tensor<1> {
+    if !is_ours(&tensor) {
+        return plain::square_sum(tensor);
+    }
+    Tensor::from_dispatch(Dispatch::fused_square_sum(tensor.into_dispatch()))
+}
