@@ -1,4 +1,4 @@
-//! Times whole training steps of nanoGPT's two sizes on the CPU: `cargo bench --bench step [-- small|large]`.
+//! Times whole training steps of nanoGPT's two sizes on the CPU: `cargo bench --bench step [-- small|large [STEPS]]`.
 //!
 //! One line of JSON for each size, as the PyTorch peer prints it: the median over all steps but the first ten of batch,
 //! forward, backward, clip and update. The text is random letters, on which the time does not depend.
@@ -18,6 +18,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     let chosen = |name: &str| wanted.is_empty() || wanted.iter().any(|word| word == name);
+    let count = wanted.iter().find_map(|word| word.parse::<usize>().ok());
     let base = headlight::preset::find("nanogpt-cpu").expect("built in").recipe;
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     let letters: Vec<char> = ('A'..='z').chain("0123456".chars()).collect();
@@ -34,7 +35,7 @@ fn main() {
         recipe.training.batch = batch;
         let mut trainer = Trainer::new(recipe, Arc::clone(&dataset), headlight::device::cpu());
         let mut times = Vec::new();
-        for _ in 0..steps {
+        for _ in 0..count.unwrap_or(steps) {
             let start = Instant::now();
             trainer.step().expect("finite numbers");
             times.push(start.elapsed().as_secs_f64() * 1e3);

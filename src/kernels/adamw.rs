@@ -4,7 +4,8 @@
 use burn::backend::TensorMetadata;
 use burn::backend::flex::FlexTensor;
 
-use super::host::{Shared, buffer, contiguous, spread, spread_chunks, tensor, values};
+use super::host::{Shared, buffer, contiguous, spread_chunks, tensor, values};
+use super::team::spread;
 use super::vector::{fma, sum_of, vectorised};
 
 /// Elements that one part takes.

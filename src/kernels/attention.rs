@@ -8,8 +8,9 @@
 use burn::backend::TensorMetadata;
 use burn::backend::flex::FlexTensor;
 
-use super::host::{Shared, buffer, contiguous, spread, tensor, values};
+use super::host::{Shared, buffer, contiguous, tensor, values};
 use super::matmul::{Matrix, product_at};
+use super::team::spread;
 use super::vector::{exp, fma, largest, sum_of, vectorised};
 
 /// Queries in a block.

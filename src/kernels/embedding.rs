@@ -4,7 +4,8 @@ use burn::backend::TensorMetadata;
 use burn::backend::flex::FlexTensor;
 use burn::tensor::DType;
 
-use super::host::{Shared, buffer, contiguous, spread, spread_chunks, tensor, threads, values};
+use super::host::{Shared, buffer, contiguous, spread_chunks, tensor, values};
+use super::team::{spread, threads};
 
 /// Rows that one part takes.
 const ROWS: usize = 64;

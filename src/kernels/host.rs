@@ -1,26 +1,9 @@
 //! Memory and cores: where results are put, and how a job is spread.
 
-use std::sync::OnceLock;
-
 use burn::backend::flex::FlexTensor;
 use burn::tensor::{Shape, TensorData};
 
-/// Threads that work on one operation.
-pub(super) fn threads() -> usize {
-    static THREADS: OnceLock<usize> = OnceLock::new();
-    *THREADS.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from))
-}
-
-/// Calls `work` with every number below `parts`, on all cores, and returns when all is done. What a part computes must
-/// not depend on who computes it.
-pub(super) fn spread(parts: usize, work: impl Fn(usize) + Sync) {
-    if parts <= 1 || threads() == 1 {
-        (0..parts).for_each(work);
-        return;
-    }
-    use rayon::iter::{IntoParallelIterator, ParallelIterator};
-    (0..parts).into_par_iter().for_each(&work);
-}
+use super::team::spread;
 
 /// Memory that the parts of a job write to, each to places of its own.
 pub(super) struct Shared<'a> {

@@ -1,6 +1,7 @@
 //! Matrix products on the `gemm` crate: the rows of the result are split over the cores.
 
-use super::host::{Shared, spread, threads};
+use super::host::Shared;
+use super::team::{spread, threads};
 
 /// A matrix in memory, with its distances from row to row and from column to column.
 #[derive(Clone, Copy)]

@@ -17,6 +17,7 @@ mod loss;
 mod matmul;
 mod norm;
 pub mod plain;
+mod team;
 mod vector;
 
 use burn::backend::{Dispatch, DispatchDevice};

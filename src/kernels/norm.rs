@@ -5,7 +5,8 @@
 use burn::backend::TensorMetadata;
 use burn::backend::flex::FlexTensor;
 
-use super::host::{Shared, buffer, contiguous, rows_and_width, spread, tensor, values};
+use super::host::{Shared, buffer, contiguous, rows_and_width, tensor, values};
+use super::team::spread;
 use super::vector::{fma, sum_of, vectorised};
 
 /// Rows that one part takes; also the rows whose gain gradients are summed first, whatever the number of threads.
