@@ -1,10 +1,9 @@
 //! One AdamW update of a tensor in one pass, in place where nobody else holds it; and the sum of squares that the
 //! gradient's norm is made of.
 
-use burn::backend::TensorMetadata;
 use burn::backend::flex::FlexTensor;
 
-use super::host::{Shared, buffer, contiguous, spread_chunks, tensor, values};
+use super::host::{Shared, buffer, contiguous, owned, spread_chunks, tensor, values};
 use super::team::spread;
 use super::vector::{fma, sum_of, vectorised};
 
@@ -80,16 +79,6 @@ pub(super) fn update(
         step(weights, firsts, seconds, &gradients[places], factors);
     });
     (weight, first, second)
-}
-
-/// The tensor, or a copy if another holds its memory too.
-fn owned(tensor: FlexTensor) -> FlexTensor {
-    let whole = tensor.is_contiguous() && tensor.bytes().len() == tensor.layout().num_elements() * size_of::<f32>();
-    if whole && tensor.is_unique() {
-        return tensor;
-    }
-    let tensor = contiguous(tensor);
-    self::tensor(values(&tensor).to_vec(), tensor.shape())
 }
 
 /// The sum of the squares of all numbers, `[1]`.

@@ -13,7 +13,7 @@ use burn::backend::{Autodiff, Backend, Flex, backend_extension};
 use super::activation::Activation;
 use super::adamw::AdamWUpdate;
 use super::host::contiguous;
-use super::{activation, adamw, attention, embedding, linear, loss, norm};
+use super::{activation, adamw, attention, cached, embedding, linear, loss, norm};
 
 /// The operations on primitives. Shapes as in the functions of the same name in [`super`].
 #[backend_extension(Flex, Autodiff)]
@@ -45,9 +45,17 @@ pub trait Kernels: Backend {
     fn fused_cross_entropy(logits: FloatTensor<Self>, targets: IntTensor<Self>) -> FloatTensor<Self>;
 }
 
-/// What the optimizer needs, outside of any graph.
+/// What is computed outside of any graph.
 #[backend_extension(Flex)]
-pub trait OptimizerKernels: Backend {
+pub trait UngradedKernels: Backend {
+    /// The mixed values, and what is kept.
+    fn fused_cached_attention(
+        joined: FloatTensor<Self>,
+        kept: FloatTensor<Self>,
+        filled: usize,
+        heads: usize,
+        groups: usize,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
     /// The new weight, first moment and second moment.
     fn fused_adamw(
         weight: FloatTensor<Self>,
@@ -59,7 +67,17 @@ pub trait OptimizerKernels: Backend {
     fn fused_square_sum(tensor: FloatTensor<Self>) -> FloatTensor<Self>;
 }
 
-impl OptimizerKernels for Flex {
+impl UngradedKernels for Flex {
+    fn fused_cached_attention(
+        joined: FlexTensor,
+        kept: FlexTensor,
+        filled: usize,
+        heads: usize,
+        groups: usize,
+    ) -> (FlexTensor, FlexTensor) {
+        cached::forward(joined, kept, filled, heads, groups)
+    }
+
     fn fused_adamw(
         weight: FlexTensor,
         gradient: FlexTensor,

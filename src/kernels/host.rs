@@ -1,5 +1,6 @@
 //! Memory and cores: where results are put, and how a job is spread.
 
+use burn::backend::TensorMetadata;
 use burn::backend::flex::FlexTensor;
 use burn::tensor::{Shape, TensorData};
 
@@ -69,6 +70,16 @@ pub(super) fn contiguous(tensor: FlexTensor) -> FlexTensor {
 /// The numbers of a contiguous tensor.
 pub(super) fn values(tensor: &FlexTensor) -> &[f32] {
     tensor.as_slice().expect("a contiguous tensor of f32")
+}
+
+/// The tensor, or a copy if another holds its memory too.
+pub(super) fn owned(tensor: FlexTensor) -> FlexTensor {
+    let whole = tensor.is_contiguous() && tensor.bytes().len() == tensor.layout().num_elements() * size_of::<f32>();
+    if whole && tensor.is_unique() {
+        return tensor;
+    }
+    let tensor = contiguous(tensor);
+    self::tensor(values(&tensor).to_vec(), tensor.shape())
 }
 
 pub(super) fn tensor(values: Vec<f32>, shape: impl Into<Shape>) -> FlexTensor {

@@ -1,6 +1,7 @@
 //! Matrix products on the `gemm` crate: the rows of the result are split over the cores.
 
 use super::host::Shared;
+use super::one_row;
 use super::team::{spread, threads};
 
 /// A matrix in memory, with its distances from row to row and from column to column.
@@ -85,6 +86,14 @@ pub(super) fn product(out: &mut [f32], left: Matrix<'_>, right: Matrix<'_>, add:
     let columns = right.columns;
     if out.is_empty() {
         return;
+    }
+    if left.rows == 1 && left.column_stride == 1 {
+        let x = &left.data[..left.columns];
+        return match (right.row_stride, right.column_stride) {
+            (stride, 1) => one_row::times_rows(out, x, right.data, stride, add),
+            (1, stride) => one_row::times_columns(out, x, right.data, stride, add),
+            _ => unreachable!("a matrix is stored row after row, or is the transpose of one that is"),
+        };
     }
     // Below some 100,000 multiplications waking another core costs more than it gives.
     let work = out.len().saturating_mul(left.columns);

@@ -9,6 +9,7 @@
 mod activation;
 mod adamw;
 mod attention;
+mod cached;
 mod embedding;
 mod extension;
 mod host;
@@ -16,13 +17,14 @@ mod linear;
 mod loss;
 mod matmul;
 mod norm;
+mod one_row;
 pub mod plain;
 mod team;
 mod vector;
 
 use burn::backend::{Dispatch, DispatchDevice};
 use burn::tensor::{DType, Int, Tensor};
-use extension::{Kernels, OptimizerKernels};
+use extension::{Kernels, UngradedKernels};
 
 pub use activation::Activation;
 pub use adamw::AdamWUpdate;
@@ -71,15 +73,34 @@ pub fn cross_entropy(logits: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
     Tensor::from_dispatch(Dispatch::fused_cross_entropy(logits.into_dispatch(), targets.into_dispatch()))
 }
 
-/// Causal attention. `fused` is `[batch, position, (heads + 2 × groups) × head_width]`: the query heads, then the key
+/// Causal attention. `joined` is `[batch, position, (heads + 2 × groups) × head_width]`: the query heads, then the key
 /// heads, then the value heads, of which there may be fewer (`groups` divides `heads`). The result is
-/// `[batch, position, heads × head_width]`.
+/// `[batch, position, heads × head_width]`; `None` on a device without it, where [`attend`](crate::model::attend) serves.
 #[must_use]
-pub fn causal_attention(fused: Tensor<3>, heads: usize, groups: usize) -> Tensor<3> {
-    if !is_ours(&fused) {
-        return plain::causal_attention(fused, heads, groups);
+pub fn causal_attention(joined: &Tensor<3>, heads: usize, groups: usize) -> Option<Tensor<3>> {
+    is_ours(joined)
+        .then(|| Tensor::from_dispatch(Dispatch::fused_attention(joined.clone().into_dispatch(), heads, groups)))
+}
+
+/// As [`causal_attention`] of new positions that come after the `filled` whose keys and values are `kept`,
+/// `[1, places, 2 × groups × head_width]`; theirs are put behind. One sequence, outside of any graph.
+#[must_use]
+pub fn cached_attention(
+    joined: &Tensor<3>,
+    kept: &mut Tensor<3>,
+    filled: usize,
+    heads: usize,
+    groups: usize,
+) -> Option<Tensor<3>> {
+    if !is_ours(joined) || joined.device().is_autodiff() {
+        return None;
     }
-    Tensor::from_dispatch(Dispatch::fused_attention(fused.into_dispatch(), heads, groups))
+    // Taken out, so that it is held only once and can be written in place.
+    let empty = Tensor::empty([0, 0, 0], &joined.device());
+    let (joined, old) = (joined.clone().into_dispatch(), std::mem::replace(kept, empty).into_dispatch());
+    let (mixed, new) = Dispatch::fused_cached_attention(joined, old, filled, heads, groups);
+    *kept = Tensor::from_dispatch(new);
+    Some(Tensor::from_dispatch(mixed))
 }
 
 /// Layer norm over the last axis. `gain` and `bias` are `[width]`.

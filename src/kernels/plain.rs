@@ -1,8 +1,8 @@
 //! Each operation written with burn's own tensors: the truth that the fused ones are held to, and what runs on every
 //! device but the CPU.
 
-use burn::tensor::activation::{gelu, log_softmax, relu, silu, softmax};
-use burn::tensor::{Bool, Int, Tensor};
+use burn::tensor::activation::{gelu, log_softmax, relu, silu};
+use burn::tensor::{Int, Tensor};
 
 use super::{Activation, AdamWUpdate};
 
@@ -19,25 +19,6 @@ pub fn linear_transposed<const D: usize>(x: Tensor<D>, weight: Tensor<2>) -> Ten
 #[must_use]
 pub fn cross_entropy(logits: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
     log_softmax(logits, 1).gather(1, targets.unsqueeze_dim::<2>(1)).mean().neg()
-}
-
-#[must_use]
-pub fn causal_attention(fused: Tensor<3>, heads: usize, groups: usize) -> Tensor<3> {
-    let [batch, length, width] = fused.dims();
-    let head_width = width / (heads + 2 * groups);
-    let part = |first: usize, count: usize| {
-        let part = fused.clone().narrow(2, first * head_width, count * head_width);
-        part.reshape([batch, length, count, head_width]).swap_dims(1, 2) // [batch, head, position, head_width]
-    };
-    let shared = |part: Tensor<4>| {
-        let part = part.unsqueeze_dim::<5>(2).expand([batch, groups, heads / groups, length, head_width]);
-        part.reshape([batch, heads, length, head_width])
-    };
-    let (query, key, value) = (part(0, heads), shared(part(heads, groups)), shared(part(heads + groups, groups)));
-    let scores = query.matmul(key.transpose()) / (head_width as f64).sqrt(); // [batch, head, query, key]
-    let future = Tensor::<2, Bool>::tril_mask([length, length], 0, &fused.device()); // true above the diagonal
-    let weights = softmax(scores.mask_fill(future.unsqueeze::<4>(), f32::NEG_INFINITY), 3);
-    weights.matmul(value).swap_dims(1, 2).reshape([batch, length, heads * head_width])
 }
 
 #[must_use]

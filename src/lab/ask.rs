@@ -96,10 +96,10 @@ impl Opened {
         settings: SamplingRecipe,
         mut write: impl FnMut(&str) -> Result<(), E>,
     ) -> Result<String, E> {
-        let tokenizer = &self.file.tokenizer;
+        let (tokenizer, context) = (&self.file.tokenizer, self.file.recipe.model.context);
         let mut sampler = Sampler::new(settings, tokenizer);
         write(&sampler.prompt)?;
-        while let Some(token) = sampler.next(&self.model, self.file.recipe.model.context, tokenizer, &self.device) {
+        while let Some(token) = sampler.next(&self.model, self.step, context, tokenizer, &self.device) {
             write(&token.text)?;
         }
         Ok(sampler.note)

@@ -13,10 +13,10 @@ use serde::{Deserialize, Serialize};
 pub use crate::device::UNSOUND;
 
 use crate::device;
-use crate::model::Gpt;
+use crate::model::{Gpt, values_of};
 use crate::recipe::ModelRecipe;
 use crate::text::{Batch, TokenId};
-use crate::train::{FlatGradients, batch_loss, logits};
+use crate::train::{FlatGradients, batch_loss, ids_tensor, logits};
 
 /// How far loss, gradients (the norm of a tensor's difference over its norm) and logits may be from the CPU's. Sums in
 /// another order give about 1e-5.
@@ -25,7 +25,7 @@ const BOUND: f64 = 1e-3;
 const ROWS: usize = 2;
 const TOKENS_MAX: usize = 256;
 /// How many tokens are also fed one after the other.
-const PREFIX_TOKENS: usize = 8;
+const PREFIX_TOKENS: usize = 16;
 
 /// What a device is tested with.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -125,11 +125,15 @@ impl Trial {
         }
         let loss = batch_loss(&model, batch, &device.clone().autodiff());
         let gradients = FlatGradients::of(&model, &mut loss.backward()).values();
-        let loss = crate::model::values_of(loss.inner())[0];
+        let loss = values_of(loss.inner())[0];
         let valid = model.valid();
         let ids: Vec<_> = batch.inputs[..batch.context].iter().map(|&id| TokenId(id as u32)).collect();
-        let prefixes = 1..=PREFIX_TOKENS.min(ids.len());
-        let one_at_a_time = prefixes.filter_map(|length| logits(&valid, &ids[..length], device).pop()).collect();
+        let mut cache = valid.cache(batch.context);
+        let mut next = |id: &TokenId| {
+            let id = ids_tensor(vec![id.0 as i32], 1, 1, device);
+            values_of(valid.forward_cached(id, &mut cache))
+        };
+        let one_at_a_time = ids.iter().take(PREFIX_TOKENS).map(&mut next).collect();
         Computed { loss, gradients, logits: logits(&valid, &ids, device), one_at_a_time }
     }
 }

@@ -363,13 +363,13 @@ impl<'a> Worker<'a> {
     fn sample(&mut self) {
         let Some((id, mut sampler)) = self.sampler.take() else { return };
         let model = self.trainer.validation_model();
-        let context = self.trainer.recipe().model.context;
+        let (context, step) = (self.trainer.recipe().model.context, self.trainer.step_count());
         let started = Instant::now();
         // While training, text gets a part of the time: half of what a step takes.
         let budget =
             Duration::from_secs_f64(if self.state == RunState::Training { self.step_secs / 2.0 } else { 0.02 });
         loop {
-            let token = sampler.next(&model, context, &self.trainer.dataset().tokenizer, &self.device);
+            let token = sampler.next(&model, step, context, &self.trainer.dataset().tokenizer, &self.device);
             let Some(token) = token else {
                 self.outbox.send(Event::Sampled(SampleEvent::Done { id }));
                 return;

@@ -14,6 +14,7 @@ use burn::nn::{Dropout, DropoutConfig, Embedding, Linear};
 use burn::tensor::activation::softmax;
 use burn::tensor::{Bool, Int, Tensor};
 
+use super::cache::{Cache, Kept};
 use super::rotary::Rotation;
 use super::trace::Trace;
 use crate::kernels;
@@ -78,22 +79,33 @@ impl Gpt {
     /// the result is `[batch, position, vocabulary]`.
     #[must_use]
     pub fn forward(&self, ids: Tensor<2, Int>) -> Tensor<3> {
-        self.run(ids, None)
+        self.run(ids, None, None)
     }
 
     /// As [`forward`](Self::forward), and records what it passes through.
     pub fn forward_traced(&self, ids: Tensor<2, Int>, trace: &mut Trace) -> Tensor<3> {
-        self.run(ids, Some(trace))
+        self.run(ids, Some(trace), None)
     }
 
-    fn run(&self, ids: Tensor<2, Int>, mut trace: Option<&mut Trace>) -> Tensor<3> {
+    /// As [`forward`](Self::forward), for positions that come after those in `cache`: one sequence, `[1, position]`.
+    pub fn forward_cached(&self, ids: Tensor<2, Int>, cache: &mut Cache) -> Tensor<3> {
+        self.run(ids, None, Some(cache))
+    }
+
+    fn run(&self, ids: Tensor<2, Int>, mut trace: Option<&mut Trace>, mut cache: Option<&mut Cache>) -> Tensor<3> {
         let ([_, length], head_width) = (ids.dims(), self.blocks[0].attention.head_width());
-        let rotation = Rotation::new(self.position, length, head_width, &ids.device());
-        let positions = self.position_embedding.as_ref().map(|positions| positions.weight.val());
+        let start = cache.as_ref().map_or(0, |cache| cache.length());
+        let rotation = Rotation::new(self.position, start..start + length, head_width, &ids.device());
+        let positions = self.position_embedding.as_ref();
+        let positions = positions.map(|positions| positions.weight.val().narrow(0, start, length));
         let x = kernels::embedding(self.token_embedding.weight.val(), positions, ids); // [batch, position, width]
         let mut x = self.dropout.forward(x);
-        for block in &self.blocks {
-            x = block.forward(x, rotation.as_ref(), trace.as_deref_mut());
+        for (layer, block) in self.blocks.iter().enumerate() {
+            let kept = cache.as_deref_mut().map(|cache| cache.layer(layer));
+            x = block.forward(x, rotation.as_ref(), trace.as_deref_mut(), kept);
+        }
+        if let Some(cache) = cache {
+            cache.grow(length);
         }
         let x = self.norm.forward(x);
         match &self.head {
@@ -104,14 +116,26 @@ impl Gpt {
 }
 
 impl Block {
-    fn forward(&self, x: Tensor<3>, rotation: Option<&Rotation>, trace: Option<&mut Trace>) -> Tensor<3> {
-        let x = x.clone() + self.attention.forward(self.attention_norm.forward(x), rotation, trace);
+    fn forward(
+        &self,
+        x: Tensor<3>,
+        rotation: Option<&Rotation>,
+        trace: Option<&mut Trace>,
+        kept: Option<Kept<'_>>,
+    ) -> Tensor<3> {
+        let x = x.clone() + self.attention.forward(self.attention_norm.forward(x), rotation, trace, kept);
         x.clone() + self.mlp.forward(self.mlp_norm.forward(x))
     }
 }
 
 impl Attention {
-    fn forward(&self, x: Tensor<3>, rotation: Option<&Rotation>, trace: Option<&mut Trace>) -> Tensor<3> {
+    fn forward(
+        &self,
+        x: Tensor<3>,
+        rotation: Option<&Rotation>,
+        trace: Option<&mut Trace>,
+        kept: Option<Kept<'_>>,
+    ) -> Tensor<3> {
         let (heads, groups) = (self.heads, self.groups);
         let joined = linear(&self.query_key_value, x); // [batch, position, (heads + 2 × groups) × head_width]
         let joined = match rotation {
@@ -119,41 +143,58 @@ impl Attention {
             None => joined,
         };
         let drops = self.weights_dropout.prob > 0.0 && joined.device().is_autodiff();
-        let mixed = match trace {
-            None if !drops => kernels::causal_attention(joined, heads, groups),
-            trace => attend(joined, heads, groups, |pattern| {
-                if let Some(trace) = trace {
-                    trace.record_pattern(pattern.clone());
-                }
-                self.weights_dropout.forward(pattern)
-            }),
+        let mixed = match kept {
+            Some(kept) => kept.attend(joined, heads, groups),
+            None => {
+                let fused =
+                    if drops || trace.is_some() { None } else { kernels::causal_attention(&joined, heads, groups) };
+                fused.unwrap_or_else(|| {
+                    let [query, keys_values] = split(joined, heads, groups);
+                    attend(query, keys_values, heads, groups, |pattern| {
+                        if let Some(trace) = trace {
+                            trace.record_pattern(pattern.clone());
+                        }
+                        self.weights_dropout.forward(pattern)
+                    })
+                })
+            }
         };
         self.output_dropout.forward(linear(&self.projection, mixed))
     }
 }
 
-/// Causal attention with its weights in sight (Vaswani et al. 2017, section 3.2): each position takes from those up to
-/// its own, in proportion to `softmax(query · key / √head_width)`. `joined` holds the query heads, the key heads and the
-/// value heads of each position, of the latter two `groups`, each for `heads / groups` query heads. `see` is shown the
-/// weights and gives those that are used. The result is `[batch, position, heads × head_width]`.
+/// The query heads of each position, and its key and value heads: `[batch, position, heads × head_width]` and
+/// `[batch, position, 2 × groups × head_width]`.
+pub fn split(joined: Tensor<3>, heads: usize, groups: usize) -> [Tensor<3>; 2] {
+    let width = joined.dims()[2];
+    let queries = width / (heads + 2 * groups) * heads;
+    [joined.clone().narrow(2, 0, queries), joined.narrow(2, queries, width - queries)]
+}
+
+/// Causal attention with its weights in sight (Vaswani et al. 2017, section 3.2): each query takes from the values up to
+/// its own place in proportion to `softmax(query · key / √head_width)`; the queries are of the last places. Of keys and
+/// values there are `groups` heads, each for `heads / groups` query heads. `see` is shown the weights and gives those
+/// that are used. Shapes as [`split`] gives them; the result is `[batch, query, heads × head_width]`.
 pub fn attend(
-    joined: Tensor<3>,
+    query: Tensor<3>,
+    keys_values: Tensor<3>,
     heads: usize,
     groups: usize,
     see: impl FnOnce(Tensor<4>) -> Tensor<4>,
 ) -> Tensor<3> {
-    let [batch, length, width] = joined.dims();
-    let size = width / (heads + 2 * groups);
-    let part = |first: usize, count: usize| {
-        let part = joined.clone().narrow(2, first * size, count * size).reshape([batch, length, count, 1, size]);
-        let repeated = part.repeat_dim(3, heads / count).reshape([batch, length, heads, size]);
-        repeated.swap_dims(1, 2) // [batch, head, position, head_width]
-    };
-    let (query, key, value) = (part(0, heads), part(heads, groups), part(heads + groups, groups));
+    let ([batch, queries, width], length) = (query.dims(), keys_values.dims()[1]);
+    let size = width / heads;
+    let query = query.reshape([batch, queries, heads, size]).swap_dims(1, 2); // [batch, head, query, head_width]
+    let [key, value] = [0, groups * size].map(|first| {
+        let part = keys_values.clone().narrow(2, first, groups * size).reshape([batch, length, groups, 1, size]);
+        let repeated = part.repeat_dim(3, heads / groups).reshape([batch, length, heads, size]);
+        repeated.swap_dims(1, 2) // [batch, head, key, head_width]
+    });
     let scores = query.matmul(key.transpose()) / (size as f64).sqrt(); // [batch, head, query, key]
-    let future = Tensor::<2, Bool>::tril_mask([length, length], 0, &joined.device()); // true above the diagonal
+    let before = (length - queries) as i64;
+    let future = Tensor::<2, Bool>::tril_mask([queries, length], before, &scores.device()); // true after its place
     let pattern = softmax(scores.mask_fill(future.unsqueeze::<4>(), f32::NEG_INFINITY), 3); // each row sums to 1
-    see(pattern).matmul(value).swap_dims(1, 2).reshape([batch, length, heads * size])
+    see(pattern).matmul(value).swap_dims(1, 2).reshape([batch, queries, width])
 }
 
 impl Mlp {

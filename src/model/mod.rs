@@ -1,5 +1,6 @@
 //! The network, what a forward pass may record, and where its first weights come from. Names burn and nothing else.
 
+mod cache;
 mod gpt;
 mod init;
 mod rotary;
@@ -7,7 +8,8 @@ mod trace;
 
 use burn::tensor::Tensor;
 
-pub use gpt::{Gpt, attend};
+pub use cache::Cache;
+pub use gpt::{Gpt, attend, split};
 pub use trace::Trace;
 
 /// A tensor's values on the host, row-major. On a GPU this waits for all work before it.

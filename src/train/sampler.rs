@@ -4,9 +4,9 @@ use burn::tensor::Device;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::probe::logits;
-use crate::lab::protocol::SampledToken;
-use crate::model::Gpt;
+use super::trainer::ids_tensor;
+use crate::lab::protocol::{SampledToken, Step};
+use crate::model::{Cache, Gpt, values_of};
 use crate::recipe::SamplingRecipe;
 use crate::text::{TextStream, TokenId, Tokenizer, unknown_note};
 
@@ -18,6 +18,7 @@ pub struct Sampler {
     remaining: usize,
     settings: SamplingRecipe,
     rng: ChaCha8Rng,
+    cached: Option<Cached>,
     /// The prompt as the model sees it.
     pub prompt: String,
     /// What of the prompt was left out, in words; empty when none.
@@ -36,23 +37,25 @@ impl Sampler {
             stream,
             remaining: settings.tokens,
             rng: ChaCha8Rng::seed_from_u64(settings.seed),
+            cached: None,
             settings,
             prompt,
             note: unknown_note(&encoded.unknown),
         }
     }
 
-    /// The next token, or `None` when the asked-for length is reached. `model` may change from call to call.
+    /// The next token, or `None` when the asked-for length is reached. `model` may change from call to call: `step` says
+    /// which one it is, so that what was kept of another is not used.
     pub fn next(
         &mut self,
         model: &Gpt,
+        step: Step,
         context: usize,
         tokenizer: &Tokenizer,
         device: &Device,
     ) -> Option<SampledToken> {
         self.remaining = self.remaining.checked_sub(1)?;
-        let window = &self.ids[self.ids.len().saturating_sub(context)..];
-        let logits = logits(model, window, device).pop()?;
+        let logits = self.logits(model, step, context, device)?;
         let plain = softmax(&logits, 1.0);
         let id = draw(&distribution(&logits, &self.settings), self.rng.random::<f64>());
         let mut best: Vec<usize> = (0..plain.len()).collect();
@@ -68,6 +71,37 @@ impl Sampler {
         let label = tokenizer.label(token(id));
         Some(SampledToken { text, label, probability: plain[id] as f32, alternatives })
     }
+}
+
+impl Sampler {
+    /// Logits of the token after the text. What the cache holds is not computed again.
+    fn logits(&mut self, model: &Gpt, step: Step, context: usize, device: &Device) -> Option<Vec<f32>> {
+        let length = self.ids.len();
+        let usable = |cached: &Cached| {
+            cached.step == step && cached.cache.length() < context && cached.start + cached.cache.length() < length
+        };
+        let mut cached = self.cached.take().filter(usable).unwrap_or_else(|| {
+            // Where the context is full, its last three quarters are read again, so that this is not done at each token.
+            let kept = if length > context { context - context / 4 } else { length };
+            Cached { cache: model.cache(context), start: length - kept, step }
+        });
+        let new = &self.ids[cached.start + cached.cache.length()..];
+        let ids = ids_tensor(new.iter().map(|id| id.0 as i32).collect(), 1, new.len(), device);
+        let rows = model.forward_cached(ids, &mut cached.cache); // [1, new, vocabulary]
+        let last = rows.narrow(1, new.len() - 1, 1);
+        self.cached = Some(cached);
+        Some(values_of(last))
+    }
+}
+
+/// What is kept of a text that is being written.
+#[derive(Debug)]
+struct Cached {
+    cache: Cache,
+    /// The text's token at the cache's first place.
+    start: usize,
+    /// The model that filled it.
+    step: Step,
 }
 
 /// The distribution that is drawn from: temperature first, then top-k, then top-p (nucleus, Holtzman et al. 2020) on

@@ -6,12 +6,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use burn::module::Module;
-use headlight::lab::protocol::Family;
-use headlight::runs::transformers::{check, export, import};
+use headlight::lab::protocol::{Family, Step};
+use headlight::model::values_of;
+use headlight::recipe::SamplingRecipe;
+use headlight::runs::transformers::{Imported, check, export, import};
+use headlight::text::TokenId;
+use headlight::train::{Sampler, ids_tensor, logits};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::{headlight, headlight_ok, text};
+use crate::{headlight, headlight_ok, small_recipe, text};
 
 fn golden(case: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(case)
@@ -93,6 +97,50 @@ fn every_family_computes_what_transformers_and_pytorch_do() {
             assert!(check.passed, "{case}: {check:?}");
         }
     }
+}
+
+#[test]
+fn what_is_cached_changes_nothing() {
+    let device = headlight::device::cpu();
+    for case in WHOLE {
+        let imported = import(&golden(case), None, &device).expect(case);
+        let (model, ids) = (imported.model.valid(), [3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8]);
+        let tensor = |ids: &[i32]| ids_tensor(ids.to_vec(), 1, ids.len(), &device);
+        let whole = values_of(model.forward(tensor(&ids)));
+        // One after the other, and in pieces of other lengths.
+        for pieces in [vec![1; 12], vec![5, 1, 6], vec![12]] {
+            let (mut cache, mut found) = (model.cache(12), Vec::new());
+            for length in pieces {
+                let start = cache.length();
+                found.extend(values_of(model.forward_cached(tensor(&ids[start..start + length]), &mut cache)));
+            }
+            let apart = found.iter().zip(&whole).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(found.len() == whole.len() && apart < 1e-5, "{case}: {apart}");
+        }
+    }
+}
+
+#[test]
+fn a_sample_is_what_the_logits_say_and_goes_on_past_the_context() {
+    let device = headlight::device::cpu();
+    let Imported { model, recipe, tokenizer, .. } = import(&golden("llama-grouped"), None, &device).expect("a model");
+    let model = model.valid();
+    let settings = SamplingRecipe { prompt: "5 7 9".into(), temperature: 0.0, tokens: 40, ..small_recipe().sampling };
+    let mut sampler = Sampler::new(settings, &tokenizer);
+    let mut ids = vec![TokenId(5), TokenId(7), TokenId(9)];
+    for count in 0..40 {
+        let token = sampler.next(&model, Step(0), recipe.context, &tokenizer, &device).expect("a token");
+        // Past the context at least three quarters of it are seen, all of it at most.
+        let seen = ids.len().min(recipe.context);
+        let least = if ids.len() > recipe.context { recipe.context * 3 / 4 } else { seen };
+        let best = (least..=seen).map(|seen| {
+            let row = logits(&model, &ids[ids.len() - seen..], &device).pop().expect("a row");
+            (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b])).expect("a token").to_string()
+        });
+        assert!(best.collect::<Vec<_>>().contains(&token.label), "token {count} is {}", token.label);
+        ids.push(TokenId(token.label.parse().expect("a number")));
+    }
+    assert!(sampler.next(&model, Step(0), recipe.context, &tokenizer, &device).is_none());
 }
 
 #[test]
