@@ -77,8 +77,8 @@ impl BpeTokenizer {
         let pre_tokenizer = pre_tokenizer.map_err(|error| malformed(&error))?;
         let File { model, added_tokens } = File::deserialize(value).map_err(|error| malformed(&error))?;
         let Model { vocab, merges, ignore_merges } = model;
-        let merges = check_merges(&vocab, merges)?;
         let rows = read_rows(&vocab, &added_tokens, rows)?;
+        let merges = check_merges(&vocab, merges)?;
         let mut known = [false; 256];
         for (byte, symbol) in byte_symbols().into_iter().enumerate() {
             known[byte] = vocab.contains_key(symbol.to_string().as_str());
@@ -305,7 +305,7 @@ fn read_rows(vocab: &Vocab, added: &[Added], rows: usize) -> Result<Vec<Option<V
 
 /// The character that stands for each byte (GPT-2's `bytes_to_unicode`): its own where that has a glyph, else one past
 /// U+00FF.
-fn byte_symbols() -> [char; 256] {
+pub(super) fn byte_symbols() -> [char; 256] {
     let mut others = '\u{100}'..;
     std::array::from_fn(|byte| match u8::try_from(byte).unwrap_or_default() {
         byte @ (b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF) => byte.into(),
@@ -313,93 +313,13 @@ fn byte_symbols() -> [char; 256] {
     })
 }
 
-/// A small tokenizer for tests.
-#[cfg(test)]
-pub(super) mod samples {
-    use serde_json::json;
-
-    use super::*;
-    use crate::text::tokenizer::Tokenizer;
-
-    pub const ROWS: usize = 300;
-
-    /// Merges inside and across characters, over white space and over line ends; as the file has them.
-    const MERGES: [(&str, &str); 14] = [
-        ("t", "h"),
-        ("th", "e"),
-        ("Ġ", "the"),
-        ("Ġ", "Ġ"),
-        ("Ċ", "Ċ"),
-        ("Ġ", "Ċ"),
-        ("a", "Ċ"),
-        ("Ċ", "b"),
-        (",", "Ċ"),
-        ("Ã", "©"),
-        ("ð", "Ł"),
-        ("1", "2"),
-        ("Ġ", "a"),
-        ("a", "b"),
-    ];
-
-    pub fn value() -> Value {
-        let mut vocab: HashMap<String, usize> = byte_symbols().iter().map(char::to_string).zip(0..).collect();
-        for (left, right) in MERGES {
-            vocab.insert(format!("{left}{right}"), vocab.len());
-        }
-        let special = |id: usize, content: &str| {
-            json!({
-                "id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
-                "normalized": false, "special": true,
-            })
-        };
-        json!({
-            "version": "1.0",
-            "truncation": null,
-            "padding": null,
-            "added_tokens": [special(vocab.len(), "<|endoftext|>"), special(vocab.len() + 1, "<é>")],
-            "normalizer": null,
-            "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true},
-            "post_processor": null,
-            "decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true},
-            "model": {
-                "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": "",
-                "end_of_word_suffix": "", "fuse_unk": false, "byte_fallback": false,
-                "vocab": vocab, "merges": MERGES,
-            },
-        })
-    }
-
-    /// The pattern of Llama 3 (and, but for digits, of Qwen 2) before the bytes.
-    pub fn llama_value() -> Value {
-        let mut value = value();
-        let pattern = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-        value["pre_tokenizer"] = json!({"type": "Sequence", "pretokenizers": [
-            {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false},
-            {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false},
-        ]});
-        value
-    }
-
-    pub fn json() -> String {
-        value().to_string()
-    }
-
-    pub fn read(value: &Value) -> Result<Tokenizer, TokenizerFault> {
-        Tokenizer::from_json(value.to_string().as_bytes(), ROWS)
-    }
-
-    pub fn tokenizer() -> Tokenizer {
-        read(&value()).expect("the sample is sound")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
-    use super::samples::{ROWS, llama_value, read, tokenizer, value};
     use super::*;
+    use crate::text::samples::{ROWS, llama_value, read, tokenizer, value};
     use crate::text::tokenizer::Tokenizer;
 
     proptest! {

@@ -417,7 +417,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::text::bpe::samples;
+    use crate::text::samples;
 
     fn load(bytes: &[u8], chunk_bytes: usize, tokenizer: Option<&Tokenizer>) -> Result<Dataset, TextError> {
         let mut source = Source::memory("a text", bytes);

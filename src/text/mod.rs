@@ -7,6 +7,8 @@ mod characters;
 mod corpus;
 mod generated;
 mod pieces;
+#[cfg(test)]
+mod samples;
 mod tokenizer;
 mod windows;
 

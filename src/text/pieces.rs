@@ -13,7 +13,8 @@ const FORCED_BYTES: usize = 1 << 20;
 /// Takes characters and gives the ids that the whole text has: pieces are cut only where byte-level BPE cuts anyway.
 ///
 /// That is after the line end in `word⏎word`: the patterns of GPT-2, Llama 3 and their kin never join its two sides. A
-/// file with a pattern of its own may; then, as in a text without such line ends, one token at the cut may differ.
+/// file with a pattern or an added token of its own may; then, as in a text without such line ends, a token beside the
+/// cut may be another one. The text that the ids stand for is always the same.
 pub(super) struct Pieces<'a> {
     tokenizer: &'a Tokenizer,
     /// For errors.
@@ -93,7 +94,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::text::bpe::samples;
+    use crate::text::samples;
 
     fn encode(tokenizer: &Tokenizer, text: &str, piece_bytes: usize, forced_bytes: usize) -> Vec<u16> {
         let mut pieces =

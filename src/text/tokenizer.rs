@@ -328,7 +328,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::text::bpe::samples;
+    use crate::text::samples;
 
     fn ids(numbers: &[u32]) -> Vec<TokenId> {
         numbers.iter().map(|&number| TokenId(number)).collect()
@@ -389,6 +389,20 @@ mod tests {
         assert_eq!(Tokenizer::Numbers(9).start_token(), TokenId(0));
         let newline = samples::tokenizer().start_token();
         assert_eq!(samples::tokenizer().label(newline), "⏎");
+    }
+
+    /// A checkpoint opens only under the identity that it was saved under.
+    #[test]
+    fn an_identity_never_changes() {
+        let (characters, other): (Tokenizer, Tokenizer) =
+            (CharTokenizer::from_chars("b☃a".chars()).into(), CharTokenizer::from_chars("bca".chars()).into());
+        assert_eq!((characters.identity(), other.identity()), ("ab☃".into(), "abc".into()));
+        assert_eq!(Tokenizer::Numbers(3).identity(), "numbers 3");
+        let json = br#"{"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true},
+            "model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}}"#;
+        let identity = |rows| Tokenizer::from_json(json, rows).unwrap().identity();
+        assert_eq!(identity(2).replacen("bpe 2", "bpe 3", 1), identity(3));
+        assert!(identity(2).starts_with("bpe 2 ") && identity(2).len() == 70);
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod invariants;
 mod kernels;
 mod plain_gpt;
 mod run_folder;
+mod tokenizer;
 mod transformers;
 
 use std::path::Path;

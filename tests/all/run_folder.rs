@@ -5,12 +5,14 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use headlight::lab::protocol::{Step, StepReport, ValidationReport};
-use headlight::recipe::Recipe;
+use headlight::model::Gpt;
+use headlight::recipe::{Recipe, SamplingRecipe};
 use headlight::runs::{
-    Checkpoint, Kept, Owner, RunError, RunFile, RunFolder, TrainingState, export_safetensors, read_curves, write_atomic,
+    Checkpoint, Kept, Owner, RunError, RunFile, RunFolder, TrainingState, copy_run, export_safetensors, read_curves,
+    write_atomic,
 };
-use headlight::text::{CharTokenizer, Tokenizer};
-use headlight::train::Trainer;
+use headlight::text::{CharTokenizer, Dataset, Tokenizer};
+use headlight::train::{Sampler, Trainer};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
@@ -18,6 +20,19 @@ use crate::{small_recipe, small_trainer};
 
 fn run_file(trainer: &Trainer) -> RunFile {
     RunFile::new(trainer.recipe().clone(), trainer.dataset().tokenizer.clone(), trainer.dataset().digest.clone())
+}
+
+/// Byte-level BPE that spells the letters of the test dialogues.
+fn bpe(rows: usize) -> Tokenizer {
+    // GPT-2's signs for a line end and a space.
+    let symbols = ('!'..='~').chain(['Ċ', 'Ġ']).map(String::from).chain(["th".into()]);
+    let vocab: std::collections::BTreeMap<String, usize> = symbols.zip(0..rows).collect();
+    let merges: &[(&str, &str)] = if vocab.contains_key("th") { &[("t", "h")] } else { &[] };
+    let json = serde_json::json!({
+        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true},
+        "model": {"type": "BPE", "vocab": vocab, "merges": merges},
+    });
+    Tokenizer::from_json(json.to_string().as_bytes(), rows).expect("a sound tokenizer")
 }
 
 fn state(step: u64) -> TrainingState {
@@ -105,14 +120,15 @@ fn a_checkpoint_of_another_model_or_vocabulary_is_refused() {
     with(|recipe| recipe.model.layers = 1, "'transformer.h.1.attn.c_attn.weight' is left over");
     with(|recipe| recipe.model.width = 32, "transformer.wte.weight");
     with(|recipe| recipe.model.heads = 4, "another model");
-    let Tokenizer::Characters(characters) = &saved.tokenizer else { panic!("a new model learns characters") };
-    let mut characters = characters.characters().to_vec();
-    let tokenizer = |characters: Vec<char>| Tokenizer::Characters(CharTokenizer::from_chars(characters));
+    let rows = saved.tokenizer.vocabulary();
+    let mut characters: Vec<char> = saved.tokenizer.identity().chars().collect();
     characters.push('ω');
-    saved.refused(&saved.recipe, &tokenizer(characters.clone()), "transformer.wte.weight");
+    saved.refused(&saved.recipe, &CharTokenizer::from_chars(characters.clone()).into(), "transformer.wte.weight");
     // As many characters, but not the same.
     characters.remove(0);
-    saved.refused(&saved.recipe, &tokenizer(characters), "another vocabulary");
+    saved.refused(&saved.recipe, &CharTokenizer::from_chars(characters).into(), "another vocabulary");
+    saved.refused(&saved.recipe, &Tokenizer::Numbers(rows), "another vocabulary");
+    saved.refused(&saved.recipe, &bpe(rows), "another vocabulary");
 }
 
 proptest! {
@@ -197,12 +213,87 @@ fn nonsense_in_a_recipe_is_refused_before_memory_is_taken() {
         ("width: 16", "width: 1000000000", "width"),
         ("heads: 2", "heads: 0", "heads"),
         ("format: 2", "format: 9", "format 9"),
+        ("tokenizer: Characters(", "tokenizer: Numbers(70000), //", "70000 rows"),
         ("layers: 2", "sparkle: 2", "sparkle"),
     ] {
         fs::write(&recipe, good.replacen(from, to, 1)).expect("written");
         let message = RunFolder::open(&path).expect_err("refused").to_string();
         assert!(message.contains(wanted) && message.contains("recipe.ron"), "{message}");
     }
+}
+
+#[test]
+fn every_kind_of_tokenizer_is_kept_with_its_run() {
+    let place = tempfile::tempdir().expect("a folder");
+    let characters = small_trainer(small_recipe()).dataset().tokenizer.clone();
+    for (name, tokenizer) in [("characters", characters), ("bpe", bpe(120)), ("numbers", Tokenizer::Numbers(300))] {
+        let path = place.path().join(name);
+        let file = RunFile::new(small_recipe(), tokenizer.clone(), "digest".into());
+        drop(RunFolder::create(&path, file.clone()).expect("made"));
+        assert_eq!(RunFolder::open(&path).expect("opens again").file, file);
+        assert_eq!(path.join("tokenizer.json").is_file(), name == "bpe");
+
+        let checkpoint = Kept::Last.path(&path);
+        fs::create_dir_all(checkpoint.parent().expect("a folder")).expect("made");
+        fs::write(&checkpoint, "stands for one").expect("written");
+        let copy = place.path().join(format!("{name}-copy"));
+        copy_run(&path, &copy).expect("copied");
+        assert_eq!(RunFolder::read(&copy).expect("read"), file);
+
+        let model = Gpt::new(&small_recipe().model, tokenizer.vocabulary(), 0, &headlight::device::cpu());
+        let weights = place.path().join(format!("{name}-weights"));
+        export_safetensors(&weights, &model, &small_recipe().model, &tokenizer).expect("exported");
+        let json = weights.join("tokenizer.json");
+        match &tokenizer {
+            Tokenizer::Numbers(_) => assert!(!json.exists()),
+            Tokenizer::Bpe(bpe) => assert_eq!(fs::read_to_string(&json).expect("there"), bpe.json()),
+            Tokenizer::Characters(_) => {
+                let read = Tokenizer::from_json_file(&json, tokenizer.vocabulary());
+                assert_eq!(read.expect("read again"), tokenizer);
+            }
+        }
+    }
+    let json = place.path().join("bpe/tokenizer.json");
+    fs::write(&json, "{").expect("written");
+    let message = RunFolder::open(&place.path().join("bpe")).expect_err("refused").to_string();
+    assert!(message.contains("tokenizer.json: it is not JSON"), "{message}");
+    fs::remove_file(&json).expect("removed");
+    let message = RunFolder::read(&place.path().join("bpe")).expect_err("refused").to_string();
+    assert!(message.contains("tokenizer.json"), "{message}");
+    read_curves(&place.path().join("bpe")).expect("the curves need no tokenizer");
+}
+
+#[test]
+fn a_run_of_format_1_still_opens() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("run");
+    let file = run_file(&small_trainer(small_recipe()));
+    drop(RunFolder::create(&path, file.clone()).expect("made"));
+    let recipe = path.join("recipe.ron");
+    let text = fs::read_to_string(&recipe).expect("readable");
+    let Some((before, rest)) = text.split_once("tokenizer: Characters(") else { panic!("{text}") };
+    let Some((characters, after)) = rest.split_once("\"),") else { panic!("{text}") };
+    let older = format!("{before}tokenizer: {characters}\",{after}").replacen("format: 2", "format: 1", 1);
+    fs::write(&recipe, older).expect("written");
+    assert_eq!(RunFolder::open(&path).expect("opens").file, file);
+}
+
+#[test]
+fn a_model_with_another_tokenizer_trains_and_writes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = folder.path().join("text.txt");
+    fs::write(&text, headlight::text::dialogues(8000)).expect("written");
+    let tokenizer = bpe(120);
+    let dataset = Dataset::from_file(&text, Some(&tokenizer), &mut |_| true).expect("read");
+    let mut trainer = Trainer::new(small_recipe(), dataset.into(), headlight::device::cpu());
+    assert!((trainer.step().expect("finite").loss - 120_f32.ln()).abs() < 0.5, "an untrained model knows nothing");
+    let settings = SamplingRecipe { prompt: "the ☃".into(), tokens: 5, ..small_recipe().sampling };
+    let mut sampler = Sampler::new(settings, &tokenizer);
+    assert_eq!((sampler.prompt.as_str(), sampler.note.contains("'☃'")), ("the ", true));
+    let (model, device) = (trainer.validation_model(), headlight::device::cpu());
+    let tokens: Vec<_> = std::iter::from_fn(|| sampler.next(&model, 16, &tokenizer, &device)).collect();
+    assert_eq!(tokens.len(), 5);
+    assert!(tokens.iter().all(|token| token.alternatives.len() == 10 && !token.label.is_empty()));
 }
 
 #[test]
