@@ -6,7 +6,8 @@
 use burn::backend::TensorMetadata;
 use burn::backend::flex::FlexTensor;
 
-use super::host::{Shared, buffer, contiguous, spread_chunks, tensor, values};
+use super::host::{Shared, contiguous, spread_chunks, tensor, values};
+use super::memory::buffer;
 use super::team::spread;
 use super::vector::{erf, exp, fma, vectorised};
 

@@ -4,7 +4,8 @@
 use burn::backend::TensorMetadata;
 use burn::backend::flex::FlexTensor;
 
-use super::host::{Shared, buffer, contiguous, spread_chunks, tensor, values};
+use super::host::{Shared, contiguous, spread_chunks, tensor, values};
+use super::memory::buffer;
 use super::team::spread;
 use super::vector::{fma, sum_of, vectorised};
 
@@ -89,7 +90,9 @@ fn owned(tensor: FlexTensor) -> FlexTensor {
         return tensor;
     }
     let tensor = contiguous(tensor);
-    self::tensor(values(&tensor).to_vec(), tensor.shape())
+    let mut copy = buffer(tensor.layout().num_elements());
+    copy.copy_from_slice(values(&tensor));
+    self::tensor(copy, tensor.shape())
 }
 
 /// The sum of the squares of all numbers, `[1]`.

@@ -8,8 +8,9 @@
 use burn::backend::TensorMetadata;
 use burn::backend::flex::FlexTensor;
 
-use super::host::{Shared, buffer, contiguous, tensor, values};
+use super::host::{Shared, contiguous, tensor, values};
 use super::matmul::{Matrix, product_at};
+use super::memory::{buffer, scratch};
 use super::team::spread;
 use super::vector::{exp, fma, largest, sum_of, vectorised};
 
@@ -98,7 +99,7 @@ pub(super) fn forward(fused: FlexTensor, heads: usize, groups: usize, keep: bool
             let weights = unsafe { weights.slice(part * square..(part + 1) * square) };
             mix(&sizes, values(&fused), &out, sequence, head, |first| first * length, weights);
         } else {
-            mix(&sizes, values(&fused), &out, sequence, head, |_| 0, &mut buffer(BLOCK.min(length) * length));
+            mix(&sizes, values(&fused), &out, sequence, head, |_| 0, &mut scratch(BLOCK.min(length) * length));
         }
     });
     let state = keep.then(|| State { fused, weights: tensor(kept, [batch, heads, length, length]), sizes });
@@ -148,7 +149,7 @@ pub(super) fn backward(state: &State, gradient: FlexTensor) -> FlexTensor {
     let out = Shared::new(&mut found);
     spread(sizes.batch * sizes.groups, |part| {
         let (sequence, group) = (part / sizes.groups, part % sizes.groups);
-        let mut scratch = buffer(BLOCK.min(sizes.length) * sizes.length);
+        let mut scratch = scratch(BLOCK.min(sizes.length) * sizes.length);
         let members = sizes.heads / sizes.groups;
         for member in 0..members {
             head_gradients(state, values(&gradient), &out, sequence, group * members + member, &mut scratch);

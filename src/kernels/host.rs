@@ -1,8 +1,9 @@
-//! Memory and cores: where results are put, and how a job is spread.
+//! Between burn's tensors and plain memory.
 
-use burn::backend::flex::FlexTensor;
-use burn::tensor::{Shape, TensorData};
+use burn::backend::flex::{FlexTensor, Layout};
+use burn::tensor::{DType, Shape};
 
+use super::memory;
 use super::team::spread;
 
 /// Memory that the parts of a job write to, each to places of its own.
@@ -56,11 +57,6 @@ pub(super) fn spread_chunks(out: &mut [f32], chunk: usize, work: impl Fn(usize, 
     });
 }
 
-/// `count` numbers to be written over.
-pub(super) fn buffer(count: usize) -> Vec<f32> {
-    vec![0.0; count]
-}
-
 /// The tensor with its numbers in one row-major run.
 pub(super) fn contiguous(tensor: FlexTensor) -> FlexTensor {
     if tensor.is_contiguous() { tensor } else { tensor.to_contiguous() }
@@ -72,7 +68,9 @@ pub(super) fn values(tensor: &FlexTensor) -> &[f32] {
 }
 
 pub(super) fn tensor(values: Vec<f32>, shape: impl Into<Shape>) -> FlexTensor {
-    FlexTensor::from_data(TensorData::new(values, shape.into()))
+    let shape = shape.into();
+    assert_eq!(values.len(), shape.num_elements());
+    FlexTensor::new(memory::into_bytes(values), Layout::contiguous(shape), DType::F32)
 }
 
 /// All axes but the last one, taken together, and the last one.

@@ -6,7 +6,8 @@ use burn::backend::TensorMetadata;
 use burn::backend::flex::FlexTensor;
 
 use super::embedding::indices;
-use super::host::{Shared, buffer, contiguous, rows_and_width, spread_chunks, tensor, values};
+use super::host::{Shared, contiguous, rows_and_width, spread_chunks, tensor, values};
+use super::memory::buffer;
 use super::team::spread;
 use super::vector::{exp, largest, sum_of, vectorised};
 

@@ -15,6 +15,7 @@ mod host;
 mod linear;
 mod loss;
 mod matmul;
+mod memory;
 mod norm;
 pub mod plain;
 mod team;

@@ -5,7 +5,8 @@
 use burn::backend::TensorMetadata;
 use burn::backend::flex::FlexTensor;
 
-use super::host::{Shared, buffer, contiguous, rows_and_width, tensor, values};
+use super::host::{Shared, contiguous, rows_and_width, tensor, values};
+use super::memory::{buffer, zeros};
 use super::team::spread;
 use super::vector::{fma, sum_of, vectorised};
 
@@ -50,7 +51,7 @@ pub(super) fn backward(state: &State, gradient: FlexTensor) -> [FlexTensor; 3] {
     let gradient = contiguous(gradient);
     let (rows, width) = rows_and_width(&state.x.shape());
     let parts = rows.div_ceil(ROWS);
-    let (mut of_x, mut sums) = (buffer(rows * width), buffer(2 * parts * width));
+    let (mut of_x, mut sums) = (buffer(rows * width), zeros(2 * parts * width));
     let (x_places, sum_places) = (Shared::new(&mut of_x), Shared::new(&mut sums));
     spread(parts, |part| {
         let (first, end) = (part * ROWS, rows.min((part + 1) * ROWS));
@@ -63,7 +64,7 @@ pub(super) fn backward(state: &State, gradient: FlexTensor) -> [FlexTensor; 3] {
         let statistics = &state.statistics[2 * first..2 * end];
         gradient_rows(of_x, of_gain, of_bias, x, gradient, statistics, values(&state.gain), state.centered);
     });
-    let mut totals = buffer(2 * width);
+    let mut totals = zeros(2 * width);
     for sums in sums.chunks_exact(2 * width) {
         totals.iter_mut().zip(sums).for_each(|(total, sum)| *total += sum);
     }
