@@ -1,10 +1,9 @@
 //! One AdamW update of a tensor in one pass, in place where nobody else holds it; and the sum of squares that the
 //! gradient's norm is made of.
 
-use burn::backend::TensorMetadata;
 use burn::backend::flex::FlexTensor;
 
-use super::host::{Shared, contiguous, spread_chunks, tensor, values};
+use super::host::{Shared, contiguous, owned, spread_chunks, tensor, values};
 use super::memory::buffer;
 use super::team::spread;
 use super::vector::{fma, sum_of, vectorised};
@@ -83,18 +82,6 @@ pub(super) fn update(
     (weight, first, second)
 }
 
-/// The tensor, or a copy if another holds its memory too.
-fn owned(tensor: FlexTensor) -> FlexTensor {
-    let whole = tensor.is_contiguous() && tensor.bytes().len() == tensor.layout().num_elements() * size_of::<f32>();
-    if whole && tensor.is_unique() {
-        return tensor;
-    }
-    let tensor = contiguous(tensor);
-    let mut copy = buffer(tensor.layout().num_elements());
-    copy.copy_from_slice(values(&tensor));
-    self::tensor(copy, tensor.shape())
-}
-
 /// The sum of the squares of all numbers, `[1]`.
 pub(super) fn square_sum(tensor: FlexTensor) -> FlexTensor {
     let tensor = contiguous(tensor);
@@ -124,6 +111,6 @@ vectorised! {
         }
     }
     fn squares(data: &[f32]) -> f32, FUSED => {
-        sum_of(data.len(), |i| data[i] * data[i])
+        sum_of([data], |[value]| value * value)
     }
 }

@@ -211,7 +211,7 @@ vectorised! {
             for score in seen.iter_mut() {
                 *score = exp::<FUSED>(*score - top);
             }
-            let scale = 1.0 / sum_of(seen.len(), |key| seen[key]);
+            let scale = 1.0 / sum_of([&*seen], |[weight]| weight);
             for weight in seen {
                 *weight *= scale;
             }
@@ -222,7 +222,7 @@ vectorised! {
     fn softmax_gradients(gradients: &mut [f32], weights: &[f32], stride: usize, end: usize, scale: f32), FUSED => {
         for (gradients, weights) in gradients.chunks_mut(stride).zip(weights.chunks(stride)) {
             let (gradients, weights) = (&mut gradients[..end], &weights[..end]);
-            let mean = sum_of(end, |key| gradients[key] * weights[key]);
+            let mean = sum_of([&*gradients, weights], |[gradient, weight]| gradient * weight);
             for (gradient, &weight) in gradients.iter_mut().zip(weights) {
                 *gradient = fma::<FUSED>(*gradient, weight, -mean * weight) * scale;
             }

@@ -62,6 +62,19 @@ pub(super) fn contiguous(tensor: FlexTensor) -> FlexTensor {
     if tensor.is_contiguous() { tensor } else { tensor.to_contiguous() }
 }
 
+/// The tensor with its numbers in one row-major run that fills its memory and that nobody else holds: to be written to.
+pub(super) fn owned(tensor: FlexTensor) -> FlexTensor {
+    let whole = tensor.is_contiguous() && tensor.bytes().len() == tensor.layout().num_elements() * size_of::<f32>();
+    if whole && tensor.is_unique() {
+        return tensor;
+    }
+    let tensor = contiguous(tensor);
+    let source = values(&tensor);
+    let mut copy = memory::buffer(source.len());
+    spread_chunks(&mut copy, 1 << 14, |part, copy| copy.copy_from_slice(&source[part << 14..][..copy.len()]));
+    self::tensor(copy, tensor.layout().shape().clone())
+}
+
 /// The numbers of a contiguous tensor.
 pub(super) fn values(tensor: &FlexTensor) -> &[f32] {
     tensor.as_slice().expect("a contiguous tensor of f32")
