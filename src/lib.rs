@@ -18,8 +18,9 @@
 //! | [`text`] | corpus, tokenizer, windows, the built-in dialogues | nothing of ours |
 //! | [`preset`] | recipes with a commentary, as files | recipe |
 //! | [`lab::protocol`] | commands, events and snapshots: plain data | recipe |
-//! | [`model`] | the network, its first weights, what a pass may record | recipe |
-//! | [`train`] | trainer, optimizer, probe, sampler: one call at a time | model, text, recipe, protocol |
+//! | [`kernels`] | fused operations for the CPU, each with a plain twin that it must equal | nothing of ours |
+//! | [`model`] | the network, its first weights, what a pass may record | kernels, recipe |
+//! | [`train`] | trainer, optimizer, probe, sampler: one call at a time | kernels, model, text, recipe, protocol |
 //! | [`runs`] | run folder, checkpoints, export | train, model, text, recipe, protocol |
 //! | [`device`] | adapters: list, try in a child process, open, explain | protocol |
 //! | [`lab`] | the worker thread, the file desk, and single questions | all of the above |
@@ -33,7 +34,8 @@
 //!
 //! 1. Only [`ui`] and the start of the window in `main.rs` name egui, eframe or rfd; the library builds without them.
 //! 2. The window, the store and the protocol never name burn: what crosses the channel is plain data.
-//! 3. Only [`device`] names a backend; everything else takes a burn `Device`.
+//! 3. Only [`device`] chooses a backend; everything else takes a burn `Device`. [`kernels`] is the CPU's own room: it names
+//!    Flex, whose memory it works on, and leaves every other device to burn.
 //! 4. One named thread owns every tensor of a run. The window never waits for it: no blocking send, no read of a tensor,
 //!    no file on the window's thread.
 //! 5. Only [`store::RunStore::apply`] changes what is known of a run; only `App::apply` changes the window's own state.

@@ -6,7 +6,8 @@
 use burn::backend::TensorMetadata;
 use burn::backend::flex::FlexTensor;
 
-use super::host::{Shared, buffer, contiguous, spread_chunks, tensor, values};
+use super::host::{Shared, contiguous, owned, spread_chunks, tensor, values};
+use super::memory::buffer;
 use super::team::spread;
 use super::vector::{erf, exp, fma, vectorised};
 
@@ -59,13 +60,12 @@ pub(super) fn forward(x: FlexTensor, activation: Activation, keep: bool) -> (Fle
 }
 
 pub(super) fn backward(slopes: &FlexTensor, gradient: FlexTensor) -> FlexTensor {
-    let gradient = contiguous(gradient);
-    let (slopes, data) = (values(slopes), values(&gradient));
-    let mut found = buffer(data.len());
-    spread_chunks(&mut found, CHUNK, |part, found| {
-        multiply(found, &data[part * CHUNK..][..found.len()], &slopes[part * CHUNK..][..found.len()]);
+    let mut gradient = owned(gradient);
+    let slopes = values(slopes);
+    spread_chunks(gradient.storage_mut(), CHUNK, |part, found| {
+        multiply(found, &slopes[part * CHUNK..][..found.len()]);
     });
-    tensor(found, gradient.shape())
+    gradient
 }
 
 /// silu(gate) · up
@@ -150,9 +150,9 @@ elementwise! {
 }
 
 vectorised! {
-    fn multiply(out: &mut [f32], left: &[f32], right: &[f32]), FUSED => {
-        for ((out, &left), &right) in out.iter_mut().zip(left).zip(right) {
-            *out = left * right;
+    fn multiply(out: &mut [f32], factors: &[f32]), FUSED => {
+        for (out, &factor) in out.iter_mut().zip(factors) {
+            *out *= factor;
         }
     }
     fn swiglu_rows(y: &mut [f32], gate: &[f32], up: &[f32]), FUSED => {

@@ -3,7 +3,8 @@
 
 use burn::backend::flex::FlexTensor;
 
-use super::host::{Shared, buffer, contiguous, owned, spread_chunks, tensor, values};
+use super::host::{Shared, contiguous, owned, spread_chunks, tensor, values};
+use super::memory::buffer;
 use super::team::spread;
 use super::vector::{fma, sum_of, vectorised};
 
@@ -110,6 +111,6 @@ vectorised! {
         }
     }
     fn squares(data: &[f32]) -> f32, FUSED => {
-        sum_of(data.len(), |i| data[i] * data[i])
+        sum_of([data], |[value]| value * value)
     }
 }

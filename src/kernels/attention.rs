@@ -8,8 +8,9 @@
 use burn::backend::TensorMetadata;
 use burn::backend::flex::FlexTensor;
 
-use super::host::{Shared, buffer, contiguous, tensor, values};
+use super::host::{Shared, contiguous, tensor, values};
 use super::matmul::{Matrix, product_at};
+use super::memory::{buffer, scratch};
 use super::team::spread;
 use super::vector::{exp, fma, largest, sum_of, vectorised};
 
@@ -98,7 +99,7 @@ pub(super) fn forward(fused: FlexTensor, heads: usize, groups: usize, keep: bool
             let weights = unsafe { weights.slice(part * square..(part + 1) * square) };
             mix(&sizes, values(&fused), &out, sequence, head, |first| first * length, weights);
         } else {
-            mix(&sizes, values(&fused), &out, sequence, head, |_| 0, &mut buffer(BLOCK.min(length) * length));
+            mix(&sizes, values(&fused), &out, sequence, head, |_| 0, &mut scratch(BLOCK.min(length) * length));
         }
     });
     let state = keep.then(|| State { fused, weights: tensor(kept, [batch, heads, length, length]), sizes });
@@ -148,7 +149,7 @@ pub(super) fn backward(state: &State, gradient: FlexTensor) -> FlexTensor {
     let out = Shared::new(&mut found);
     spread(sizes.batch * sizes.groups, |part| {
         let (sequence, group) = (part / sizes.groups, part % sizes.groups);
-        let mut scratch = buffer(BLOCK.min(sizes.length) * sizes.length);
+        let mut scratch = scratch(BLOCK.min(sizes.length) * sizes.length);
         let members = sizes.heads / sizes.groups;
         for member in 0..members {
             head_gradients(state, values(&gradient), &out, sequence, group * members + member, &mut scratch);
@@ -210,7 +211,7 @@ vectorised! {
             for score in seen.iter_mut() {
                 *score = exp::<FUSED>(*score - top);
             }
-            let scale = 1.0 / sum_of(seen.len(), |key| seen[key]);
+            let scale = 1.0 / sum_of([&*seen], |[weight]| weight);
             for weight in seen {
                 *weight *= scale;
             }
@@ -221,7 +222,7 @@ vectorised! {
     fn softmax_gradients(gradients: &mut [f32], weights: &[f32], stride: usize, end: usize, scale: f32), FUSED => {
         for (gradients, weights) in gradients.chunks_mut(stride).zip(weights.chunks(stride)) {
             let (gradients, weights) = (&mut gradients[..end], &weights[..end]);
-            let mean = sum_of(end, |key| gradients[key] * weights[key]);
+            let mean = sum_of([&*gradients, weights], |[gradient, weight]| gradient * weight);
             for (gradient, &weight) in gradients.iter_mut().zip(weights) {
                 *gradient = fma::<FUSED>(*gradient, weight, -mean * weight) * scale;
             }

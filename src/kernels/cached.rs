@@ -3,7 +3,8 @@
 use burn::backend::TensorMetadata;
 use burn::backend::flex::FlexTensor;
 
-use super::host::{Shared, buffer, contiguous, owned, tensor, values};
+use super::host::{Shared, contiguous, owned, tensor, values};
+use super::memory::buffer;
 use super::team::spread;
 use super::vector::{exp, fma, largest, sum_of, vectorised};
 
@@ -67,13 +68,13 @@ vectorised! {
     ), FUSED => {
         for (place, score) in scores.iter_mut().enumerate() {
             let key = &keys[place * stride..][..query.len()];
-            *score = scale * sum_of(query.len(), |i| query[i] * key[i]);
+            *score = scale * sum_of([query, key], |[query, key]| query * key);
         }
         let top = largest(scores);
         for score in scores.iter_mut() {
             *score = exp::<FUSED>(*score - top);
         }
-        let rest = 1.0 / sum_of(scores.len(), |place| scores[place]);
+        let rest = 1.0 / sum_of([&*scores], |[score]| score);
         out.fill(0.0);
         for (place, &score) in scores.iter().enumerate() {
             let value = &values[place * stride..][..out.len()];

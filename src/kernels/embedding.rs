@@ -4,7 +4,8 @@ use burn::backend::TensorMetadata;
 use burn::backend::flex::FlexTensor;
 use burn::tensor::DType;
 
-use super::host::{Shared, buffer, contiguous, spread_chunks, tensor, values};
+use super::host::{Shared, contiguous, spread_chunks, tensor, values};
+use super::memory::{buffer, zeros};
 use super::team::{spread, threads};
 
 /// Rows that one part takes.
@@ -54,7 +55,7 @@ pub(super) fn forward(tokens: FlexTensor, positions: Option<FlexTensor>, ids: &F
 /// The token embedding's gradient: each row of the result's is added to its token's, in order.
 pub(super) fn of_tokens(state: &State, gradient: &FlexTensor) -> FlexTensor {
     let [rows, width] = state.tokens;
-    let mut found = buffer(rows * width);
+    let mut found = zeros(rows * width);
     let data = values(gradient);
     let places = Shared::new(&mut found);
     // Columns are split, so that no two parts add to the same place.
@@ -73,7 +74,7 @@ pub(super) fn of_tokens(state: &State, gradient: &FlexTensor) -> FlexTensor {
 /// The position embedding's gradient: the sum over the batch, and 0 past the longest sequence.
 pub(super) fn of_positions(state: &State, gradient: &FlexTensor) -> FlexTensor {
     let width = state.tokens[1];
-    let mut found = buffer(state.positions * width);
+    let mut found = zeros(state.positions * width);
     let data = values(gradient);
     let used = state.length * width;
     for sequence in 0..state.batch {

@@ -1,9 +1,9 @@
-//! Memory and cores: where results are put, and how a job is spread.
+//! Between burn's tensors and plain memory.
 
-use burn::backend::TensorMetadata;
-use burn::backend::flex::FlexTensor;
-use burn::tensor::{Shape, TensorData};
+use burn::backend::flex::{FlexTensor, Layout};
+use burn::tensor::{DType, Shape};
 
+use super::memory;
 use super::team::spread;
 
 /// Memory that the parts of a job write to, each to places of its own.
@@ -57,14 +57,22 @@ pub(super) fn spread_chunks(out: &mut [f32], chunk: usize, work: impl Fn(usize, 
     });
 }
 
-/// `count` numbers to be written over.
-pub(super) fn buffer(count: usize) -> Vec<f32> {
-    vec![0.0; count]
-}
-
 /// The tensor with its numbers in one row-major run.
 pub(super) fn contiguous(tensor: FlexTensor) -> FlexTensor {
     if tensor.is_contiguous() { tensor } else { tensor.to_contiguous() }
+}
+
+/// The tensor with its numbers in one row-major run that fills its memory and that nobody else holds: to be written to.
+pub(super) fn owned(tensor: FlexTensor) -> FlexTensor {
+    let whole = tensor.is_contiguous() && tensor.bytes().len() == tensor.layout().num_elements() * size_of::<f32>();
+    if whole && tensor.is_unique() {
+        return tensor;
+    }
+    let tensor = contiguous(tensor);
+    let source = values(&tensor);
+    let mut copy = memory::buffer(source.len());
+    spread_chunks(&mut copy, 1 << 14, |part, copy| copy.copy_from_slice(&source[part << 14..][..copy.len()]));
+    self::tensor(copy, tensor.layout().shape().clone())
 }
 
 /// The numbers of a contiguous tensor.
@@ -72,18 +80,10 @@ pub(super) fn values(tensor: &FlexTensor) -> &[f32] {
     tensor.as_slice().expect("a contiguous tensor of f32")
 }
 
-/// The tensor, or a copy if another holds its memory too.
-pub(super) fn owned(tensor: FlexTensor) -> FlexTensor {
-    let whole = tensor.is_contiguous() && tensor.bytes().len() == tensor.layout().num_elements() * size_of::<f32>();
-    if whole && tensor.is_unique() {
-        return tensor;
-    }
-    let tensor = contiguous(tensor);
-    self::tensor(values(&tensor).to_vec(), tensor.shape())
-}
-
 pub(super) fn tensor(values: Vec<f32>, shape: impl Into<Shape>) -> FlexTensor {
-    FlexTensor::from_data(TensorData::new(values, shape.into()))
+    let shape = shape.into();
+    assert_eq!(values.len(), shape.num_elements());
+    FlexTensor::new(memory::into_bytes(values), Layout::contiguous(shape), DType::F32)
 }
 
 /// All axes but the last one, taken together, and the last one.

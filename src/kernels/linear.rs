@@ -4,8 +4,9 @@ use burn::backend::TensorMetadata;
 use burn::backend::flex::FlexTensor;
 use burn::tensor::Shape;
 
-use super::host::{buffer, contiguous, rows_and_width, spread_chunks, tensor, values};
+use super::host::{contiguous, rows_and_width, spread_chunks, tensor, values};
 use super::matmul::{Matrix, product};
+use super::memory::{buffer, zeros};
 use super::vector::vectorised;
 
 /// What the forward pass reads and the backward pass needs again.
@@ -90,7 +91,7 @@ impl Gradient {
     /// The sum of `dy` over all rows.
     pub(super) fn of_bias(&self) -> FlexTensor {
         let (rows, width) = rows_and_width(&self.0.shape());
-        let mut found = buffer(width);
+        let mut found = zeros(width);
         // Columns are split, not rows: each sum runs down its column in order.
         spread_chunks(&mut found, width.div_ceil(2).max(256), |part, sums| {
             add_columns(sums, values(&self.0), part * width.div_ceil(2).max(256), rows, width);

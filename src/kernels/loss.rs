@@ -6,7 +6,8 @@ use burn::backend::TensorMetadata;
 use burn::backend::flex::FlexTensor;
 
 use super::embedding::indices;
-use super::host::{Shared, buffer, contiguous, rows_and_width, spread_chunks, tensor, values};
+use super::host::{Shared, contiguous, rows_and_width, spread_chunks, tensor, values};
+use super::memory::buffer;
 use super::team::spread;
 use super::vector::{exp, largest, sum_of, vectorised};
 
@@ -59,7 +60,7 @@ pub(super) fn backward(state: &State, gradient: &FlexTensor) -> FlexTensor {
 vectorised! {
     fn log_sum(logits: &[f32]) -> f32, FUSED => {
         let top = largest(logits);
-        sum_of(logits.len(), |i| exp::<FUSED>(logits[i] - top)).ln() + top
+        sum_of([logits], |[logit]| exp::<FUSED>(logit - top)).ln() + top
     }
     fn probabilities(out: &mut [f32], logits: &[f32], log_sum: f32, scale: f32), FUSED => {
         for (out, &logit) in out.iter_mut().zip(logits) {

@@ -80,10 +80,16 @@ pub(super) unsafe fn product_at(
     }
 }
 
+/// Columns below which a product is not cut: what the `gemm` crate computes at a time with AVX-512.
+const COLUMNS: usize = 64;
+
 /// `out = left · right`, or added to what is there, on all cores; row-major.
+///
+/// Columns are cut first: the crate repacks `right`, so that rows alone would have every core pack all of it. Where
+/// `left` lies across, it is repacked too, and the longer side is cut.
 pub(super) fn product(out: &mut [f32], left: Matrix<'_>, right: Matrix<'_>, add: bool) {
     assert_eq!(out.len(), left.rows * right.columns, "size of the result");
-    let columns = right.columns;
+    let (rows, columns) = (left.rows, right.columns);
     if out.is_empty() {
         return;
     }
@@ -96,16 +102,21 @@ pub(super) fn product(out: &mut [f32], left: Matrix<'_>, right: Matrix<'_>, add:
         };
     }
     // Below some 100,000 multiplications waking another core costs more than it gives.
-    let work = out.len().saturating_mul(left.columns);
-    let parts = if work < 100_000 { 1 } else { threads() };
-    let rows = left.rows.div_ceil(parts).next_multiple_of(8);
+    let parts = if out.len().saturating_mul(left.columns) < 100_000 { 1 } else { threads() };
+    let by_columns = left.column_stride == 1 || columns >= rows;
+    let wide = if by_columns { parts.min(columns / COLUMNS).max(1) } else { 1 };
+    let high = parts.div_ceil(wide).min(rows);
+    let (width, height) = (columns.div_ceil(wide), rows.div_ceil(high));
+    let width = if wide > 1 { width.next_multiple_of(COLUMNS) } else { width };
+    let (wide, high) = (columns.div_ceil(width), rows.div_ceil(height));
     let shared = Shared::new(out);
-    spread(left.rows.div_ceil(rows), |part| {
-        let first = part * rows;
-        let count = rows.min(left.rows - first);
-        let place = shared.pointer(first * columns, count * columns);
-        let part = Matrix { data: &left.data[first * left.row_stride..], rows: count, ..left };
-        // SAFETY: each part has rows of its own.
-        unsafe { product_at(place, columns, part, right, 1.0, add) };
+    spread(wide * high, |part| {
+        let (first_row, first_column) = (part / wide * height, part % wide * width);
+        let (height, width) = (height.min(rows - first_row), width.min(columns - first_column));
+        let place = shared.pointer(first_row * columns + first_column, (height - 1) * columns + width);
+        let left = Matrix { data: &left.data[first_row * left.row_stride..], rows: height, ..left };
+        let right = Matrix { data: &right.data[first_column * right.column_stride..], columns: width, ..right };
+        // SAFETY: each part has a rectangle of its own.
+        unsafe { product_at(place, columns, left, right, 1.0, add) };
     });
 }

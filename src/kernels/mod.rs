@@ -16,6 +16,7 @@ mod host;
 mod linear;
 mod loss;
 mod matmul;
+mod memory;
 mod norm;
 mod one_row;
 pub mod plain;

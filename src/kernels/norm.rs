@@ -5,7 +5,8 @@
 use burn::backend::TensorMetadata;
 use burn::backend::flex::FlexTensor;
 
-use super::host::{Shared, buffer, contiguous, rows_and_width, tensor, values};
+use super::host::{Shared, contiguous, rows_and_width, tensor, values};
+use super::memory::{buffer, zeros};
 use super::team::spread;
 use super::vector::{fma, sum_of, vectorised};
 
@@ -50,7 +51,7 @@ pub(super) fn backward(state: &State, gradient: FlexTensor) -> [FlexTensor; 3] {
     let gradient = contiguous(gradient);
     let (rows, width) = rows_and_width(&state.x.shape());
     let parts = rows.div_ceil(ROWS);
-    let (mut of_x, mut sums) = (buffer(rows * width), buffer(2 * parts * width));
+    let (mut of_x, mut sums) = (buffer(rows * width), zeros(2 * parts * width));
     let (x_places, sum_places) = (Shared::new(&mut of_x), Shared::new(&mut sums));
     spread(parts, |part| {
         let (first, end) = (part * ROWS, rows.min((part + 1) * ROWS));
@@ -63,7 +64,7 @@ pub(super) fn backward(state: &State, gradient: FlexTensor) -> [FlexTensor; 3] {
         let statistics = &state.statistics[2 * first..2 * end];
         gradient_rows(of_x, of_gain, of_bias, x, gradient, statistics, values(&state.gain), state.centered);
     });
-    let mut totals = buffer(2 * width);
+    let mut totals = zeros(2 * width);
     for sums in sums.chunks_exact(2 * width) {
         totals.iter_mut().zip(sums).for_each(|(total, sum)| *total += sum);
     }
@@ -84,8 +85,8 @@ vectorised! {
     ), FUSED => {
         let rows = y.chunks_exact_mut(width).zip(x.chunks_exact(width)).zip(statistics.chunks_exact_mut(2));
         for ((y, x), statistics) in rows {
-            let mean = if centered { sum_of(width, |i| x[i]) / width as f32 } else { 0.0 };
-            let variance = sum_of(width, |i| (x[i] - mean) * (x[i] - mean)) / width as f32;
+            let mean = if centered { sum_of([x], |[x]| x) / width as f32 } else { 0.0 };
+            let variance = sum_of([x], |[x]| (x - mean) * (x - mean)) / width as f32;
             let scale = 1.0 / (variance + epsilon).sqrt();
             statistics.copy_from_slice(&[mean, scale]);
             match bias {
@@ -116,15 +117,18 @@ vectorised! {
         let rows = of_x.chunks_exact_mut(width).zip(x.chunks_exact(width)).zip(gradient.chunks_exact(width));
         for (((of_x, x), gradient), statistics) in rows.zip(statistics.chunks_exact(2)) {
             let (mean, scale) = (statistics[0], statistics[1]);
-            let of_mean =
-                if centered { sum_of(width, |i| gradient[i] * gain[i]) / width as f32 } else { 0.0 };
-            let along = sum_of(width, |i| gradient[i] * gain[i] * (x[i] - mean)) * scale / width as f32;
-            let (of_gain, of_bias) = (&mut of_gain[..width], &mut of_bias[..width]);
-            for i in 0..width {
-                let normed = (x[i] - mean) * scale;
-                of_x[i] = (fma::<FUSED>(gradient[i], gain[i], -of_mean) - normed * along) * scale;
-                of_gain[i] = fma::<FUSED>(gradient[i], normed, of_gain[i]);
-                of_bias[i] += gradient[i];
+            // g = dy ∘ gain, first put where dx goes.
+            for ((of_x, &gradient), &gain) in of_x.iter_mut().zip(gradient).zip(gain) {
+                *of_x = gradient * gain;
+            }
+            let of_mean = if centered { sum_of([&*of_x], |[g]| g) / width as f32 } else { 0.0 };
+            let along = sum_of([&*of_x, x], |[g, x]| g * (x - mean)) * scale / width as f32;
+            for (of_x, &x) in of_x.iter_mut().zip(x) {
+                *of_x = (*of_x - of_mean - (x - mean) * scale * along) * scale;
+            }
+            for (((of_gain, of_bias), &x), &gradient) in of_gain.iter_mut().zip(&mut *of_bias).zip(x).zip(gradient) {
+                *of_gain = fma::<FUSED>(gradient, (x - mean) * scale, *of_gain);
+                *of_bias += gradient;
             }
         }
     }

@@ -57,7 +57,7 @@ vectorised! {
     fn add_products(out: &mut [f32], x: &[f32], matrix: &[f32], stride: usize), FUSED => {
         for (index, out) in out.iter_mut().enumerate() {
             let row = &matrix[index * stride..][..x.len()];
-            *out += sum_of(x.len(), |i| x[i] * row[i]);
+            *out += sum_of([x, row], |[x, weight]| x * weight);
         }
     }
 }

@@ -135,20 +135,27 @@ pub(super) fn fold(lanes: [f32; LANES]) -> f32 {
     lanes[0]
 }
 
-/// The sum of `term` over all indices below `length`.
+/// The sum of `term` over the elements of slices of the same length.
 #[inline(always)]
-pub(super) fn sum_of(length: usize, term: impl Fn(usize) -> f32) -> f32 {
+pub(super) fn sum_of<const N: usize>(slices: [&[f32]; N], term: impl Fn([f32; N]) -> f32) -> f32 {
+    let length = slices[0].len();
+    let slices = slices.map(|slice| &slice[..length]);
     let mut lanes = [0.0; LANES];
-    let whole = length - length % LANES;
     let mut start = 0;
-    while start < whole {
-        for (lane, sum) in lanes.iter_mut().enumerate() {
-            *sum += term(start + lane);
+    while start + LANES <= length {
+        // Arrays of a known size: no bounds are left to check, and the loop becomes vector instructions.
+        let chunks = slices.map(|slice| {
+            let mut chunk = [0.0; LANES];
+            chunk.copy_from_slice(&slice[start..start + LANES]);
+            chunk
+        });
+        for lane in 0..LANES {
+            lanes[lane] += term(chunks.map(|chunk| chunk[lane]));
         }
         start += LANES;
     }
-    for (lane, index) in (whole..length).enumerate() {
-        lanes[lane] += term(index);
+    for (lane, index) in (start..length).enumerate() {
+        lanes[lane] += term(slices.map(|slice| slice[index]));
     }
     fold(lanes)
 }
