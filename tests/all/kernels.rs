@@ -79,6 +79,17 @@ fn linear() {
         };
         agree(&name, &sizes, call(kernels::linear, true), call(plain::linear, true));
         agree(&name, &sizes[..2], call(kernels::linear, false), call(plain::linear, false));
+        let call = |of: fn(Tensor<2>, Tensor<2>, Tensor<2>, Option<Tensor<1>>) -> Tensor<2>, bias: bool| {
+            move |leaves: &[Tensor<1>]| {
+                let bias = bias.then(|| leaves[3].clone());
+                let residual = leaves[2].clone().reshape([output, rows]).transpose();
+                let weight = leaves[1].clone().reshape([input, output]);
+                flat(of(residual, leaves[0].clone().reshape([rows, input]), weight, bias))
+            }
+        };
+        let onto_sizes = [rows * input, input * output, rows * output, output];
+        agree(&name, &onto_sizes, call(kernels::linear_onto, true), call(plain::linear_onto, true));
+        agree(&name, &onto_sizes[..3], call(kernels::linear_onto, false), call(plain::linear_onto, false));
         let call = |of: fn(Tensor<3>, Tensor<2>) -> Tensor<3>| {
             move |leaves: &[Tensor<1>]| {
                 // Neither is contiguous.
