@@ -83,26 +83,35 @@ fn linear(layer: &Linear, x: Tensor<3>) -> Tensor<3> {
     kernels::linear(x, layer.weight.val(), layer.bias.as_ref().map(|bias| bias.val()))
 }
 
+/// residual + dropout(x · W + b)
+fn add_linear(residual: Tensor<3>, layer: &Linear, x: Tensor<3>, dropout: &Dropout) -> Tensor<3> {
+    if dropout.prob > 0.0 && x.device().is_autodiff() {
+        return residual + dropout.forward(linear(layer, x));
+    }
+    kernels::linear_onto(residual, x, layer.weight.val(), layer.bias.as_ref().map(|bias| bias.val()))
+}
+
 fn norm(layer: &LayerNorm, x: Tensor<3>) -> Tensor<3> {
     kernels::layer_norm(x, layer.gamma.val(), layer.beta.as_ref().map(|beta| beta.val()), NORM_EPSILON)
 }
 
 impl Block {
     fn forward(&self, x: Tensor<3>, trace: Option<&mut Trace>) -> Tensor<3> {
-        let x = x.clone() + self.attention.forward(norm(&self.attention_norm, x), trace);
-        x.clone() + self.mlp.forward(norm(&self.mlp_norm, x))
+        let x = self.attention.forward(norm(&self.attention_norm, x.clone()), x, trace);
+        self.mlp.forward(norm(&self.mlp_norm, x.clone()), x)
     }
 }
 
 impl Attention {
-    fn forward(&self, x: Tensor<3>, trace: Option<&mut Trace>) -> Tensor<3> {
+    /// `residual` and what attention adds to it.
+    fn forward(&self, x: Tensor<3>, residual: Tensor<3>, trace: Option<&mut Trace>) -> Tensor<3> {
         let fused = linear(&self.query_key_value, x); // [batch, position, 3 × width]
         let drops = self.weights_dropout.prob > 0.0 && fused.device().is_autodiff();
         let mixed = match trace {
             None if !drops => kernels::causal_attention(fused, self.heads, self.heads),
             trace => self.mix_in_sight(fused, trace),
         };
-        self.output_dropout.forward(linear(&self.projection, mixed))
+        add_linear(residual, &self.projection, mixed, &self.output_dropout)
     }
 
     /// Attention with its weights in sight: to be recorded, or to be dropped out.
@@ -130,9 +139,10 @@ impl Attention {
 }
 
 impl Mlp {
-    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+    /// `residual` and what the MLP adds to it.
+    fn forward(&self, x: Tensor<3>, residual: Tensor<3>) -> Tensor<3> {
         let hidden = kernels::activation(linear(&self.up, x), Activation::Gelu); // [batch, position, 4 × width]
-        self.dropout.forward(linear(&self.down, hidden))
+        add_linear(residual, &self.down, hidden, &self.dropout)
     }
 }
 

@@ -66,7 +66,10 @@ fn only_device_names_a_backend() {
 /// The fused operations work on Flex's own memory, so they name it; nobody else does.
 #[test]
 fn only_the_kernels_name_the_processors_backend() {
-    assert_eq!(offenders(&["FlexTensor", "backend::Flex", "backend::flex", "gemm::"], &["device.rs", "kernels/"]), [] as [String; 0]);
+    assert_eq!(
+        offenders(&["FlexTensor", "backend::Flex", "backend::flex", "gemm::"], &["device.rs", "kernels/"]),
+        [] as [String; 0]
+    );
 }
 
 #[test]
