@@ -235,13 +235,15 @@ fn adamw() {
             correction_2: 0.02,
         };
         let before = values_of(weight.clone());
-        let call =
-            |of: fn(Tensor<2>, Tensor<1>, Tensor<1>, Tensor<1>, AdamWUpdate) -> (Tensor<2>, Tensor<1>, Tensor<1>)| {
-                let (weight, first, second) =
-                    of(weight.clone(), gradient.clone(), first.clone(), second.clone(), update);
-                [values_of(weight), values_of(first), values_of(second)]
-            };
-        for (found, wanted) in call(kernels::adamw).iter().zip(&call(plain::adamw)) {
+        let arguments = || (weight.clone(), gradient.clone(), first.clone(), second.clone());
+        let of = |(weight, first, second): (Tensor<2>, Tensor<1>, Tensor<1>)| {
+            [values_of(weight), values_of(first), values_of(second)]
+        };
+        let (w, g, m, v) = arguments();
+        let found = of(kernels::adamw(w, g, m, v, update));
+        let (w, g, m, v) = arguments();
+        let wanted = of(plain::adamw(w, g, m, v, update));
+        for (found, wanted) in found.iter().zip(&wanted) {
             assert!(apart(found, wanted) < TOLERANCE);
         }
         assert_eq!(values_of(weight), before, "a tensor that is held elsewhere was written to");
