@@ -178,7 +178,7 @@ fn head_gradients(
     // The last block first: it meets all keys, so that it can write where the others add.
     for (first, end) in sizes.blocks().rev() {
         let rows = end - first;
-        let add = end != length || head % members != 0;
+        let add = end != length || !head.is_multiple_of(members);
         let query = sizes.matrix(fused, query_at, width, first, rows);
         let key = sizes.matrix(fused, key_at, width, 0, end);
         let value = sizes.matrix(fused, value_at, width, 0, end);

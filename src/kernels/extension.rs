@@ -13,6 +13,7 @@ use burn::backend::{Autodiff, Backend, Flex, backend_extension};
 use super::activation::Activation;
 use super::adamw::AdamWUpdate;
 use super::host::contiguous;
+use super::linear::{Gradient, Inputs, Onto};
 use super::{activation, adamw, attention, cached, embedding, linear, loss, norm};
 
 /// The operations on primitives. Shapes as in the functions of the same name in [`super`].
@@ -24,6 +25,11 @@ pub trait Kernels: Backend {
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self>;
+    fn fused_residual_linear(
+        residual: FloatTensor<Self>,
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
     ) -> FloatTensor<Self>;
     fn fused_attention(fused: FloatTensor<Self>, heads: usize, groups: usize) -> FloatTensor<Self>;
     /// `centered`: layer norm; otherwise RMS norm.
@@ -95,11 +101,15 @@ impl UngradedKernels for Flex {
 
 impl Kernels for Flex {
     fn fused_linear(x: FlexTensor, weight: FlexTensor, transposed: bool) -> FlexTensor {
-        linear::forward(&linear::Inputs::new(x, weight, transposed), None)
+        linear::forward(&Inputs::new(x, weight, transposed), Onto::Nothing)
     }
 
     fn fused_biased_linear(x: FlexTensor, weight: FlexTensor, bias: FlexTensor) -> FlexTensor {
-        linear::forward(&linear::Inputs::new(x, weight, false), Some(bias))
+        linear::forward(&Inputs::new(x, weight, false), Onto::Bias(bias))
+    }
+
+    fn fused_residual_linear(residual: FlexTensor, x: FlexTensor, weight: FlexTensor) -> FlexTensor {
+        linear::forward(&Inputs::new(x, weight, false), Onto::Residual(residual))
     }
 
     fn fused_attention(fused: FlexTensor, heads: usize, groups: usize) -> FlexTensor {
@@ -138,10 +148,10 @@ impl Kernels for Flex {
 impl<C: CheckpointStrategy> Kernels for Autodiff<Flex, C> {
     fn fused_linear(x: FloatTensor<Self>, weight: FloatTensor<Self>, transposed: bool) -> FloatTensor<Self> {
         let ((x, x_node), (weight, weight_node)) = (x.into_parts(), weight.into_parts());
-        let inputs = linear::Inputs::new(x, weight, transposed);
-        let y = linear::forward(&inputs, None);
+        let inputs = Inputs::new(x, weight, transposed);
+        let y = linear::forward(&inputs, Onto::Nothing);
         record::<C, _, 2>([x_node, weight_node], y, inputs, |inputs, gradient, [x, weight]| {
-            let gradient = linear::Gradient::new(gradient);
+            let gradient = Gradient::new(gradient);
             [x.then(|| gradient.of_x(&inputs)), weight.then(|| gradient.of_weight(&inputs))]
         })
     }
@@ -153,15 +163,31 @@ impl<C: CheckpointStrategy> Kernels for Autodiff<Flex, C> {
     ) -> FloatTensor<Self> {
         let ((x, x_node), (weight, weight_node), (bias, bias_node)) =
             (x.into_parts(), weight.into_parts(), bias.into_parts());
-        let inputs = linear::Inputs::new(x, weight, false);
-        let y = linear::forward(&inputs, Some(bias));
+        let inputs = Inputs::new(x, weight, false);
+        let y = linear::forward(&inputs, Onto::Bias(bias));
         record::<C, _, 3>([x_node, weight_node, bias_node], y, inputs, |inputs, gradient, [x, weight, bias]| {
-            let gradient = linear::Gradient::new(gradient);
+            let gradient = Gradient::new(gradient);
             [
                 x.then(|| gradient.of_x(&inputs)),
                 weight.then(|| gradient.of_weight(&inputs)),
                 bias.then(|| gradient.of_bias()),
             ]
+        })
+    }
+
+    fn fused_residual_linear(
+        residual: FloatTensor<Self>,
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let ((residual, residual_node), (x, x_node), (weight, weight_node)) =
+            (residual.into_parts(), x.into_parts(), weight.into_parts());
+        let inputs = Inputs::new(x, weight, false);
+        let y = linear::forward(&inputs, Onto::Residual(residual));
+        record::<C, _, 3>([residual_node, x_node, weight_node], y, inputs, |inputs, gradient, [_, x, weight]| {
+            let residual = gradient.clone();
+            let gradient = Gradient::new(gradient);
+            [Some(residual), x.then(|| gradient.of_x(&inputs)), weight.then(|| gradient.of_weight(&inputs))]
         })
     }
 

@@ -9,6 +9,9 @@ use super::matmul::{Matrix, product};
 use super::memory::{buffer, zeros};
 use super::vector::vectorised;
 
+/// Rows that one part copies.
+const ROWS: usize = 64;
+
 /// What the forward pass reads and the backward pass needs again.
 #[derive(Clone, Debug)]
 pub(super) struct Inputs {
@@ -42,16 +45,36 @@ fn with_width(shape: &Shape, width: usize) -> Shape {
     shape
 }
 
-pub(super) fn forward(inputs: &Inputs, bias: Option<FlexTensor>) -> FlexTensor {
+/// What the product is added to.
+pub(super) enum Onto {
+    Nothing,
+    /// `[output]`
+    Bias(FlexTensor),
+    /// `[.., output]`: the residual stream.
+    Residual(FlexTensor),
+}
+
+pub(super) fn forward(inputs: &Inputs, onto: Onto) -> FlexTensor {
     let (x, weight) = (inputs.x(), inputs.weight());
     let mut y = buffer(x.rows * weight.columns);
-    if let Some(bias) = &bias {
-        let bias = contiguous(bias.clone());
-        for row in y.chunks_exact_mut(weight.columns) {
-            row.copy_from_slice(values(&bias));
+    let chunk = weight.columns * ROWS;
+    let add = match onto {
+        Onto::Nothing => false,
+        Onto::Bias(bias) => {
+            let bias = contiguous(bias);
+            spread_chunks(&mut y, chunk, |_, y| {
+                y.chunks_exact_mut(weight.columns).for_each(|row| row.copy_from_slice(values(&bias)));
+            });
+            true
         }
-    }
-    product(&mut y, x, weight, bias.is_some());
+        Onto::Residual(residual) => {
+            let residual = contiguous(residual);
+            assert_eq!(values(&residual).len(), y.len(), "size of the residual");
+            spread_chunks(&mut y, chunk, |part, y| y.copy_from_slice(&values(&residual)[part * chunk..][..y.len()]));
+            true
+        }
+    };
+    product(&mut y, x, weight, add);
     tensor(y, with_width(&inputs.x.shape(), weight.columns))
 }
 

@@ -54,6 +54,25 @@ pub fn linear<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Option<Tens
     })
 }
 
+/// `residual + x · weight + bias`: what a block's projections do to the residual stream. Shapes as in [`linear`],
+/// `residual` is `[.., output]`.
+#[must_use]
+pub fn linear_onto<const D: usize>(
+    residual: Tensor<D>,
+    x: Tensor<D>,
+    weight: Tensor<2>,
+    bias: Option<Tensor<1>>,
+) -> Tensor<D> {
+    match bias {
+        None if is_ours(&x) => Tensor::from_dispatch(Dispatch::fused_residual_linear(
+            residual.into_dispatch(),
+            x.into_dispatch(),
+            weight.into_dispatch(),
+        )),
+        bias => residual + linear(x, weight, bias),
+    }
+}
+
 /// `x · weightᵀ` over the last axis, as a head tied to the embedding needs it. `x` is `[.., input]`, `weight`
 /// `[output, input]`.
 #[must_use]

@@ -108,7 +108,7 @@ pub(super) fn erf<const FUSED: bool>(x: f32) -> f32 {
     let x = if x > -4.0 { x } else { -4.0 };
     let x = if x < 4.0 { x } else { 4.0 };
     let s = x * x;
-    let p = fma::<FUSED>(s, -2.726_142_2e-10, 2.770_681_4e-8);
+    let p = fma::<FUSED>(s, -2.726_142e-10, 2.770_681_4e-8);
     let p = fma::<FUSED>(s, p, -2.101_024e-6);
     let p = fma::<FUSED>(s, p, -5.692_506_4e-5);
     let p = fma::<FUSED>(s, p, -7.349_906_3e-4);

@@ -123,15 +123,17 @@ impl Block {
         trace: Option<&mut Trace>,
         kept: Option<Kept<'_>>,
     ) -> Tensor<3> {
-        let x = x.clone() + self.attention.forward(self.attention_norm.forward(x), rotation, trace, kept);
-        x.clone() + self.mlp.forward(self.mlp_norm.forward(x))
+        let x = self.attention.forward(self.attention_norm.forward(x.clone()), x, rotation, trace, kept);
+        self.mlp.forward(self.mlp_norm.forward(x.clone()), x)
     }
 }
 
 impl Attention {
+    /// `residual` and what attention adds to it.
     fn forward(
         &self,
         x: Tensor<3>,
+        residual: Tensor<3>,
         rotation: Option<&Rotation>,
         trace: Option<&mut Trace>,
         kept: Option<Kept<'_>>,
@@ -142,24 +144,29 @@ impl Attention {
             Some(rotation) => rotation.turn(joined, heads + groups),
             None => joined,
         };
-        let drops = self.weights_dropout.prob > 0.0 && joined.device().is_autodiff();
         let mixed = match kept {
             Some(kept) => kept.attend(joined, heads, groups),
-            None => {
-                let fused =
-                    if drops || trace.is_some() { None } else { kernels::causal_attention(&joined, heads, groups) };
-                fused.unwrap_or_else(|| {
-                    let [query, keys_values] = split(joined, heads, groups);
-                    attend(query, keys_values, heads, groups, |pattern| {
-                        if let Some(trace) = trace {
-                            trace.record_pattern(pattern.clone());
-                        }
-                        self.weights_dropout.forward(pattern)
-                    })
-                })
-            }
+            None => self.mix(joined, trace), // [batch, position, width]
         };
-        self.output_dropout.forward(linear(&self.projection, mixed))
+        add_linear(residual, &self.projection, mixed, &self.output_dropout)
+    }
+
+    fn mix(&self, joined: Tensor<3>, trace: Option<&mut Trace>) -> Tensor<3> {
+        let (heads, groups) = (self.heads, self.groups);
+        let drops = self.weights_dropout.prob > 0.0 && joined.device().is_autodiff();
+        if trace.is_none()
+            && !drops
+            && let Some(mixed) = kernels::causal_attention(&joined, heads, groups)
+        {
+            return mixed;
+        }
+        let [query, keys_values] = split(joined, heads, groups);
+        attend(query, keys_values, heads, groups, |pattern| {
+            if let Some(trace) = trace {
+                trace.record_pattern(pattern.clone());
+            }
+            self.weights_dropout.forward(pattern)
+        })
     }
 }
 
@@ -198,13 +205,14 @@ pub fn attend(
 }
 
 impl Mlp {
-    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+    /// `residual` and what the MLP adds to it.
+    fn forward(&self, x: Tensor<3>, residual: Tensor<3>) -> Tensor<3> {
         let up = linear(&self.up, x.clone()); // [batch, position, mlp_width]
         let hidden = match &self.gate {
             Some(gate) => kernels::swiglu(linear(gate, x), up),
             None => kernels::activation(up, function_of(self.activation)),
         };
-        self.dropout.forward(linear(&self.down, hidden))
+        add_linear(residual, &self.down, hidden, &self.dropout)
     }
 }
 
@@ -230,6 +238,14 @@ const fn function_of(activation: Activation) -> kernels::Activation {
 /// x · W + b
 fn linear(layer: &Linear, x: Tensor<3>) -> Tensor<3> {
     kernels::linear(x, layer.weight.val(), layer.bias.as_ref().map(Param::val))
+}
+
+/// residual + dropout(x · W + b)
+fn add_linear(residual: Tensor<3>, layer: &Linear, x: Tensor<3>, dropout: &Dropout) -> Tensor<3> {
+    if dropout.prob > 0.0 && x.device().is_autodiff() {
+        return residual + dropout.forward(linear(layer, x));
+    }
+    kernels::linear_onto(residual, x, layer.weight.val(), layer.bias.as_ref().map(Param::val))
 }
 
 impl Attention {

@@ -19,7 +19,8 @@ use crate::text::{Batch, Dataset, consecutive, random_batch};
 
 /// A model in training. `device` is the plain device; gradients live on its autodiff form.
 pub struct Trainer {
-    model: Gpt,
+    /// `None` only within an update, which may write over weights that nobody else holds.
+    model: Option<Gpt>,
     optimizer: AdamW,
     recipe: Recipe,
     dataset: Arc<Dataset>,
@@ -44,6 +45,8 @@ pub struct NotFinite {
     pub loss: f32,
     pub gradient_norm: f32,
 }
+
+const MODEL_IS_THERE: &str = "only an update takes the model, and gives it back";
 
 /// What a random stream is for; each step has one of each.
 enum Stream {
@@ -71,7 +74,7 @@ impl Trainer {
         optimizer: AdamW,
         step: Step,
     ) -> Self {
-        Self { model, optimizer, recipe, dataset, device, step }
+        Self { model: Some(model), optimizer, recipe, dataset, device, step }
     }
 
     #[must_use]
@@ -110,7 +113,7 @@ impl Trainer {
     /// The model without dropout and gradients, sharing the weights.
     #[must_use]
     pub fn validation_model(&self) -> Gpt {
-        self.model.valid()
+        self.model().valid()
     }
 
     /// Tokens that one step learns from.
@@ -139,9 +142,9 @@ impl Trainer {
             self.device.seed(rand::Rng::next_u64(&mut self.stream(Stream::Dropout)));
         }
         let device = self.device.clone().autodiff();
-        let loss = batch_loss(&self.model, batch, &device);
+        let loss = batch_loss(self.model(), batch, &device);
         let mut gradients = loss.backward();
-        let gradients = FlatGradients::of(&self.model, &mut gradients);
+        let gradients = FlatGradients::of(self.model(), &mut gradients);
         // Both numbers in one read: on a GPU each read waits for all work before it.
         let numbers = Tensor::cat(vec![loss.inner(), gradients.square_sum().sqrt()], 0);
         let numbers = values_of(numbers);
@@ -154,7 +157,8 @@ impl Trainer {
         // PyTorch's clip_grad_norm_: the small term keeps a zero gradient from dividing by zero.
         let scale = if clip > 0.0 { (clip / (f64::from(gradient_norm) + 1e-6)).min(1.0) } else { 1.0 };
         let learning_rate = training.learning_rate_at(self.step.0);
-        self.model = self.optimizer.update(self.model.clone(), gradients, scale, learning_rate, training);
+        let model = self.model.take().expect(MODEL_IS_THERE);
+        self.model = Some(self.optimizer.update(model, gradients, scale, learning_rate, training));
         self.step.0 += 1;
         Ok(StepResult { loss, gradient_norm, learning_rate })
     }
@@ -177,6 +181,10 @@ impl Trainer {
             Some((total / training.evaluation_batches as f64) as f32)
         };
         Some((mean(&self.dataset.train)?, mean(&self.dataset.validation)?))
+    }
+
+    fn model(&self) -> &Gpt {
+        self.model.as_ref().expect(MODEL_IS_THERE)
     }
 
     /// A generator of its own for this step and purpose: no state to save.

@@ -79,6 +79,17 @@ fn linear() {
         };
         agree(&name, &sizes, call(kernels::linear, true), call(plain::linear, true));
         agree(&name, &sizes[..2], call(kernels::linear, false), call(plain::linear, false));
+        let call = |of: fn(Tensor<2>, Tensor<2>, Tensor<2>, Option<Tensor<1>>) -> Tensor<2>, bias: bool| {
+            move |leaves: &[Tensor<1>]| {
+                let bias = bias.then(|| leaves[3].clone());
+                let residual = leaves[2].clone().reshape([output, rows]).transpose();
+                let weight = leaves[1].clone().reshape([input, output]);
+                flat(of(residual, leaves[0].clone().reshape([rows, input]), weight, bias))
+            }
+        };
+        let onto_sizes = [rows * input, input * output, rows * output, output];
+        agree(&name, &onto_sizes, call(kernels::linear_onto, true), call(plain::linear_onto, true));
+        agree(&name, &onto_sizes[..3], call(kernels::linear_onto, false), call(plain::linear_onto, false));
         let call = |of: fn(Tensor<3>, Tensor<2>) -> Tensor<3>| {
             move |leaves: &[Tensor<1>]| {
                 // Neither is contiguous.
@@ -234,13 +245,15 @@ fn adamw() {
             correction_2: 0.02,
         };
         let before = values_of(weight.clone());
-        let call =
-            |of: fn(Tensor<2>, Tensor<1>, Tensor<1>, Tensor<1>, AdamWUpdate) -> (Tensor<2>, Tensor<1>, Tensor<1>)| {
-                let (weight, first, second) =
-                    of(weight.clone(), gradient.clone(), first.clone(), second.clone(), update);
-                [values_of(weight), values_of(first), values_of(second)]
-            };
-        for (found, wanted) in call(kernels::adamw).iter().zip(&call(plain::adamw)) {
+        let arguments = || (weight.clone(), gradient.clone(), first.clone(), second.clone());
+        let of = |(weight, first, second): (Tensor<2>, Tensor<1>, Tensor<1>)| {
+            [values_of(weight), values_of(first), values_of(second)]
+        };
+        let (w, g, m, v) = arguments();
+        let found = of(kernels::adamw(w, g, m, v, update));
+        let (w, g, m, v) = arguments();
+        let wanted = of(plain::adamw(w, g, m, v, update));
+        for (found, wanted) in found.iter().zip(&wanted) {
             assert!(apart(found, wanted) < TOLERANCE);
         }
         assert_eq!(values_of(weight), before, "a tensor that is held elsewhere was written to");
