@@ -11,6 +11,7 @@ use eframe::egui::{
 };
 
 use super::actions::Action;
+use super::architecture_view;
 use super::attention_view::AttentionView;
 use super::dialogs::PathDialog;
 use super::draft::Draft;
@@ -368,6 +369,10 @@ impl App {
             });
         });
         actions
+                Pane::Architecture => {
+                    architecture_view::ui(ui, &draft.recipe, draft.vocabulary());
+                    Vec::new()
+                }
     }
 
     /// Windows above the panes.

@@ -3,6 +3,7 @@
 pub mod actions;
 pub mod app;
 mod apply;
+mod architecture_view;
 pub mod attention_view;
 pub mod colormap;
 mod dialogs;
