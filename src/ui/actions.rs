@@ -21,6 +21,9 @@ pub enum Action {
     Checkpoint,
     Rollback,
     OpenRun(PathBuf),
+    /// Trains nanoGPT's recipe on its text to compare the losses, or shows how far that is.
+    ParityRun,
+    CloseParity,
     SetProbe(String),
     Sample(Box<SamplingRecipe>),
     StopSampling,
@@ -63,6 +66,8 @@ pub enum Action {
 #[derive(Debug, Clone, PartialEq)]
 pub enum PickPurpose {
     OpenText,
+    /// The text of the parity run.
+    ParityText,
     OpenPreset,
     OpenRun,
     OverlayRun,

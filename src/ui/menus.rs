@@ -28,6 +28,7 @@ pub enum MenuCommand {
     Step,
     Reset,
     Sample,
+    ParityRun,
     ZoomIn,
     ZoomOut,
     ZoomReset,
@@ -60,6 +61,8 @@ pub struct Situation {
     pub blocked: Option<String>,
     /// Whether there is a curve to save.
     pub has_curve: bool,
+    /// Whether the run that is there can be compared with nanoGPT's.
+    pub is_parity_run: bool,
     pub sampling: SamplingRecipe,
 }
 
@@ -68,7 +71,7 @@ const NOT_READY: &str = "The run is being prepared.";
 const ENDING: &str = "The run is being saved.";
 
 impl MenuCommand {
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::OpenText,
         Self::OpenRun,
         Self::OpenPreset,
@@ -84,6 +87,7 @@ impl MenuCommand {
         Self::Step,
         Self::Reset,
         Self::Sample,
+        Self::ParityRun,
         Self::ZoomIn,
         Self::ZoomOut,
         Self::ZoomReset,
@@ -110,6 +114,7 @@ impl MenuCommand {
             Self::Step => "Step",
             Self::Reset => "Reset",
             Self::Sample => "Sample",
+            Self::ParityRun => "Parity run…",
             Self::ZoomIn => "Zoom in",
             Self::ZoomOut => "Zoom out",
             Self::ZoomReset => "Usual zoom",
@@ -138,6 +143,7 @@ impl MenuCommand {
             Self::Step => "Trains a single step, then pauses.",
             Self::Reset => "Saves and ends this run; the next Train starts anew.",
             Self::Sample => "Draws text from the model with the prompt of the sample pane.",
+            Self::ParityRun => "Trains nanoGPT's recipe on tinyshakespeare and compares the losses with nanoGPT's own.",
             Self::ZoomIn => "Makes everything larger.",
             Self::ZoomOut => "Makes everything smaller.",
             Self::ZoomReset => "Shows everything in its usual size.",
@@ -177,6 +183,7 @@ impl MenuCommand {
             | Self::SaveCurves
             | Self::SaveLossPicture
             | Self::OverlayRun
+            | Self::ParityRun
             | Self::ResetLayout
             | Self::About => &[],
         }
@@ -229,6 +236,8 @@ impl MenuCommand {
             Self::Reset if phase == Phase::Preparing => Ok(Action::Reset),
             Self::Reset => with_model(Action::Reset),
             Self::Sample => with_model(Action::Sample(Box::new(situation.sampling.clone()))),
+            Self::ParityRun if phase == Phase::Idle || situation.is_parity_run => Ok(Action::ParityRun),
+            Self::ParityRun => Err("Another run is there: Reset ends it.".to_owned()),
             Self::ZoomIn => Ok(Action::ZoomIn),
             Self::ZoomOut => Ok(Action::ZoomOut),
             Self::ZoomReset => Ok(Action::ZoomReset),
@@ -286,6 +295,8 @@ pub fn bar(ui: &mut Ui, state: &MenuState<'_>, at_right: impl FnOnce(&mut Ui, &m
             for command in [MenuCommand::TrainOrPause, MenuCommand::Step, MenuCommand::Reset, MenuCommand::Sample] {
                 item(ui, command, state.situation, list);
             }
+            ui.separator();
+            item(ui, MenuCommand::ParityRun, state.situation, list);
         });
         ui.menu_button("View", |ui| view_menu(ui, state, list));
         ui.menu_button("Help", |ui| {
@@ -467,6 +478,7 @@ mod tests {
             waiting: false,
             blocked: None,
             has_curve: false,
+            is_parity_run: false,
             sampling,
         };
         let at = |phase| Situation { phase, ..idle.clone() };
@@ -474,6 +486,10 @@ mod tests {
         assert!(matches!(MenuCommand::TrainOrPause.action(&at(Phase::Paused)), Ok(Action::Train)));
         assert!(MenuCommand::TrainOrPause.action(&at(Phase::Completed)).is_err());
         assert!(MenuCommand::SaveCheckpoint.action(&at(Phase::Idle)).is_err());
+        assert!(matches!(MenuCommand::ParityRun.action(&idle), Ok(Action::ParityRun)));
+        assert!(MenuCommand::ParityRun.action(&at(Phase::Training)).is_err(), "another run is there");
+        let compared = Situation { is_parity_run: true, ..at(Phase::Training) };
+        assert!(MenuCommand::ParityRun.action(&compared).is_ok());
         let faulty = Situation { hindrance: Some("width 130".into()), ..idle.clone() };
         assert_eq!(MenuCommand::Step.action(&faulty).err().as_deref(), Some("width 130"));
         let blocked = Situation { blocked: Some("its text is gone".into()), ..at(Phase::Paused) };

@@ -13,6 +13,7 @@ mod layout;
 pub mod loss_view;
 pub mod menus;
 mod notices;
+mod parity;
 mod picture;
 mod question;
 mod recipe_panel;
