@@ -22,6 +22,9 @@ pub enum Action {
     EvaluateWhole,
     Rollback,
     OpenRun(PathBuf),
+    /// Trains nanoGPT's recipe on its text to compare the losses, or shows how far that is.
+    ParityRun,
+    CloseParity,
     SetProbe(String),
     Sample(Box<SamplingRecipe>),
     StopSampling,
@@ -66,6 +69,8 @@ pub enum Action {
 #[derive(Debug, Clone, PartialEq)]
 pub enum PickPurpose {
     OpenText,
+    /// The text of the parity run.
+    ParityText,
     OpenPreset,
     OpenRun,
     /// A model in the folder format of `transformers`, to become a run.

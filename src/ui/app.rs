@@ -11,6 +11,7 @@ use eframe::egui::{
 };
 
 use super::actions::Action;
+use super::architecture_view;
 use super::attention_view::AttentionView;
 use super::dialogs::PathDialog;
 use super::draft::Draft;
@@ -18,6 +19,7 @@ use super::layout::{Layout, Pane};
 use super::loss_view::{LossView, Overlay};
 use super::menus::{self, MenuState, Phase, Situation};
 use super::notices::{self, Notices};
+use super::parity::{self, Parity};
 use super::picture::Picture;
 use super::question::{self, Question};
 use super::recipe_panel::{self, RecipeState};
@@ -117,6 +119,7 @@ pub struct App {
     pub(super) shortcuts_shown: bool,
     pub(super) about_shown: bool,
     pub(super) closing: Closing,
+    pub(super) parity: Parity,
     pub(super) samples: u64,
     pub(super) runs_root: Option<PathBuf>,
     pub(super) runs_started: u64,
@@ -167,6 +170,7 @@ impl App {
             shortcuts_shown: false,
             about_shown: false,
             closing: Closing::No,
+            parity: Parity::default(),
             samples: 0,
             runs_root: options.runs_root,
             runs_started: 0,
@@ -225,6 +229,7 @@ impl App {
             waiting: self.draft.is_waiting(),
             blocked: self.store.ready.as_ref().and_then(|ready| ready.blocked.clone()),
             has_curve: !self.store.loss.is_empty(),
+            is_parity_run: self.run.is_some() && self.store.ready.as_ref().is_some_and(parity::is_reference_run),
             sampling: self.recipe_on_screen().sampling.clone(),
         }
     }
@@ -264,6 +269,7 @@ impl App {
         for taken in 0.. {
             let Some(event) = self.run.as_ref().and_then(|run| run.handle.try_next()) else { break };
             let finished = matches!(event, Event::Finished(_));
+            self.parity.shown |= self.parity.started && matches!(event, Event::StateChanged(RunState::Completed));
             if let Event::Ready(report) = &event {
                 self.run_is_ready(report);
             }
@@ -364,6 +370,10 @@ impl App {
                 Pane::Loss => loss_view.ui(ui, store, view, overlays),
                 Pane::Heads => attention_view.grid_ui(ui, store, view, &on_screen.data.probe),
                 Pane::Head => attention_view.head_ui(ui, store, view),
+                Pane::Architecture => {
+                    architecture_view::ui(ui, &draft.recipe, draft.vocabulary());
+                    Vec::new()
+                }
                 Pane::Sample => sample_view.ui(ui, store, &on_screen.sampling, can_sample),
                 Pane::Log => notices::log_ui(ui, store),
             });
@@ -379,6 +389,9 @@ impl App {
         }
         if self.about_shown {
             actions.extend(menus::about_window(ctx));
+        }
+        if self.parity.shown {
+            actions.extend(parity::ui(ctx, &self.parity, &self.store, self.recipe_on_screen()));
         }
         if let Some(picker) = &mut self.picker {
             actions.extend(picker.ui(ctx, &self.wake));

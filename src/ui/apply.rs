@@ -10,6 +10,7 @@ use super::draft::{Candidate, TextState, file_name, slug};
 use super::layout::{Layout, Pane};
 use super::loss_view::Overlay;
 use super::menus::Phase;
+use super::parity::Parity;
 use super::picture;
 use super::question::Question;
 use super::settings::remember;
@@ -39,6 +40,8 @@ impl App {
             Action::EvaluateWhole => self.send(Command::EvaluateWhole),
             Action::Rollback => self.send(Command::Rollback),
             Action::OpenRun(path) => self.path_chosen(PickPurpose::OpenRun, path),
+            Action::ParityRun => self.parity_run(),
+            Action::CloseParity => (self.parity.shown, self.parity.refused) = (false, None),
             Action::SetProbe(text) => self.set_probe(text),
             Action::Sample(settings) => self.sample(*settings),
             Action::StopSampling => self.send(Command::StopSampling),
@@ -135,7 +138,7 @@ impl App {
         self.send(Command::Step);
     }
 
-    fn start_new(&mut self, paused: bool) {
+    pub(super) fn start_new(&mut self, paused: bool) {
         if let Some(why) = self.draft.hindrance() {
             return self.store.note(Level::Warning, why);
         }
@@ -210,6 +213,7 @@ impl App {
         // The thread is done or about to be: dropping the handle waits for nothing.
         let failed = matches!(self.store.outcome, Some(Outcome::Failed(_)));
         self.question = None;
+        self.parity = Parity::default();
         match self.run.take().and_then(|run| run.ending) {
             // What went wrong is read before the window goes.
             Some(AfterEnd::Close) if failed => self.closing = Closing::No,
@@ -295,7 +299,8 @@ impl App {
     }
 
     /// Takes another text once it is read.
-    fn use_text(&mut self, source: TextSource) {
+    pub(super) fn use_text(&mut self, source: TextSource) {
+        self.parity.awaited.take_if(|awaited| *awaited != source);
         self.draft.candidate = Some(Candidate { source: source.clone(), done_bytes: 0, total_bytes: 0 });
         self.ask(Job::ScanText(source));
     }
@@ -303,7 +308,7 @@ impl App {
     /// Has the draft's text counted.
     pub(super) fn read_text(&mut self) {
         self.draft.text = TextState::Reading { done_bytes: 0, total_bytes: 0 };
-        self.draft.candidate = None;
+        (self.draft.candidate, self.parity.awaited) = (None, None);
         self.ask(Job::ScanText(self.draft.recipe.data.text.clone()));
     }
 
@@ -312,9 +317,9 @@ impl App {
         self.ctx.set_zoom_factor(self.settings.zoom);
     }
 
-    fn pick(&mut self, purpose: PickPurpose) {
+    pub(super) fn pick(&mut self, purpose: PickPurpose) {
         let recent = match purpose {
-            PickPurpose::OpenText => self.settings.recent_texts.clone(),
+            PickPurpose::OpenText | PickPurpose::ParityText => self.settings.recent_texts.clone(),
             PickPurpose::OpenRun | PickPurpose::OverlayRun => self.settings.recent_runs.clone(),
             _ => Vec::new(),
         };
@@ -325,6 +330,7 @@ impl App {
         let run = self.store.ready.as_ref().map_or_else(|| "run".to_owned(), |ready| file_name(&ready.folder));
         let name = match purpose {
             PickPurpose::OpenText
+            | PickPurpose::ParityText
             | PickPurpose::OpenPreset
             | PickPurpose::OpenRun
             | PickPurpose::OpenModel
@@ -346,6 +352,7 @@ impl App {
         let path = std::path::absolute(&path).unwrap_or(path);
         match purpose {
             PickPurpose::OpenText => self.use_text(TextSource::File(path)),
+            PickPurpose::ParityText => self.parity_text_chosen(path),
             PickPurpose::OpenPreset => self.ask(Job::OpenPreset(path)),
             PickPurpose::OpenRun => {
                 self.opening = Some(path.clone());
@@ -392,7 +399,9 @@ impl App {
                     remember(&mut self.settings.recent_texts, path);
                     self.remember_folder(path);
                 }
-                if self.draft.candidate.take_if(|candidate| candidate.source == source).is_some() {
+                if self.parity.awaited.take_if(|awaited| *awaited == source).is_some() {
+                    self.parity_text_read(source, summary);
+                } else if self.draft.candidate.take_if(|candidate| candidate.source == source).is_some() {
                     self.draft.take_text(source, summary);
                 } else if source == self.draft.recipe.data.text {
                     self.draft.text = TextState::Known(Box::new(summary));

@@ -74,6 +74,12 @@ impl Judgement {
 fn words(purpose: &PickPurpose) -> Words {
     let (title, go, hint, wants) = match purpose {
         PickPurpose::OpenText => ("Open text", "Open", "A UTF-8 text file to learn from.", Wants::OldFile),
+        PickPurpose::ParityText => (
+            "Text of the parity run",
+            "Start",
+            "tinyshakespeare: nanoGPT keeps it as data/shakespeare_char/input.txt.",
+            Wants::OldFile,
+        ),
         PickPurpose::OpenPreset => ("Open preset", "Open", "A .ron file with a recipe.", Wants::OldFile),
         PickPurpose::OpenRun => {
             ("Open run", "Open", "A run's folder: the one that holds recipe.ron.", Wants::OldFolder)

@@ -18,12 +18,15 @@ pub enum Pane {
     Heads,
     /// The chosen head, large.
     Head,
+    /// The network of the recipe, drawn.
+    Architecture,
     Sample,
     Log,
 }
 
 impl Pane {
-    pub const ALL: [Self; 6] = [Self::Recipe, Self::Loss, Self::Heads, Self::Head, Self::Sample, Self::Log];
+    pub const ALL: [Self; 7] =
+        [Self::Recipe, Self::Loss, Self::Heads, Self::Head, Self::Architecture, Self::Sample, Self::Log];
 
     /// For tabs and menus.
     #[must_use]
@@ -33,6 +36,7 @@ impl Pane {
             Self::Loss => "Loss",
             Self::Heads => "Attention: all heads",
             Self::Head => "Attention: one head",
+            Self::Architecture => "Architecture",
             Self::Sample => "Sample",
             Self::Log => "Log",
         }
@@ -126,7 +130,8 @@ fn first_tree(width: f32) -> Tree<Pane> {
         tiles.insert_tab_tile(panes)
     };
     let (recipe, loss, heads) = (tabs(&[Pane::Recipe]), tabs(&[Pane::Loss]), tabs(&[Pane::Heads]));
-    let (head, sample) = (tabs(&[Pane::Head]), tabs(&[Pane::Sample, Pane::Log]));
+    // The drawing in the highest place, and not over the recipe that it follows.
+    let (head, sample) = (tabs(&[Pane::Head, Pane::Architecture]), tabs(&[Pane::Sample, Pane::Log]));
     let middle = tiles.insert_container(Linear::new_binary(LinearDir::Vertical, [loss, heads], 0.5));
     let right = tiles.insert_container(Linear::new_binary(LinearDir::Vertical, [head, sample], 0.62));
     let columns = Linear::new(LinearDir::Horizontal, vec![recipe, middle, right]);

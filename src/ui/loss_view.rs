@@ -2,6 +2,7 @@
 //! of steps. The plot never gets more points than it has pixels; the series sum up the rest.
 
 mod readout;
+mod reference;
 mod scale;
 
 use std::ops::RangeInclusive;
@@ -16,7 +17,7 @@ use egui_plot::{FilledArea, Line, LineStyle, Plot, PlotUi, Points};
 use self::readout::Readout;
 use self::scale::{HEADROOM, Scale, end_marks, even_marks, round_above, short_label, step_marks};
 use super::actions::{Action, PickPurpose, ViewSettings};
-use super::theme;
+use super::{parity, theme};
 use crate::lab::protocol::{StepReport, ValidationReport};
 use crate::recipe::grouped;
 use crate::store::{Bucket, RunStore, Series};
@@ -57,8 +58,9 @@ impl LossView {
     pub fn ui(&mut self, ui: &mut Ui, store: &RunStore, view: &ViewSettings, overlays: &[Overlay]) -> Vec<Action> {
         let mut actions = Vec::new();
         self.controls(ui, store, view, &mut actions);
-        overlay_chips(ui, overlays, &mut actions);
-        if store.loss.is_empty() && store.validation_loss.is_empty() && overlays.is_empty() {
+        let with_reference = store.ready.as_ref().is_some_and(parity::is_reference_run);
+        chips(ui, overlays, with_reference, &mut actions);
+        if store.loss.is_empty() && store.validation_loss.is_empty() && overlays.is_empty() && !with_reference {
             let sentence = RichText::new("The loss curve appears here when training starts.").weak();
             ui.centered_and_justified(|ui| ui.label(sentence));
             return actions;
@@ -69,7 +71,7 @@ impl LossView {
             self.fit = true;
         }
         let readout = Readout::allocate(ui);
-        let hovered = self.plots(ui, store, view, overlays);
+        let hovered = self.plots(ui, store, view, overlays, with_reference);
         readout.fill(ui, store, view, hovered);
         actions
     }
@@ -108,7 +110,14 @@ impl LossView {
     }
 
     /// Draws the plots and returns the step under the pointer.
-    fn plots(&mut self, ui: &mut Ui, store: &RunStore, view: &ViewSettings, overlays: &[Overlay]) -> Option<f64> {
+    fn plots(
+        &mut self,
+        ui: &mut Ui,
+        store: &RunStore,
+        view: &ViewSettings,
+        overlays: &[Overlay],
+        with_reference: bool,
+    ) -> Option<f64> {
         let height = ui.available_height();
         let rates = view.show_rates && height > 170.0;
         let rate_height = (height * 0.125).clamp(34.0, 72.0);
@@ -117,7 +126,7 @@ impl LossView {
         let loss_height = if rates { height - 2.0 * (rate_height + gap) - axis_height } else { height };
         let group = ui.make_persistent_id("steps of the loss view");
         let scale = if view.log_loss { Scale::Log } else { Scale::Linear };
-        let full = full_range(store, overlays);
+        let full = full_range(store, overlays, with_reference);
         let fit = std::mem::take(&mut self.fit);
         let height_follows = self.height_follows || fit;
 
@@ -131,6 +140,9 @@ impl LossView {
             steer(plot, &full, fit);
             let visible = Visible::of(plot, &full);
             let colors = plot.ctx().global_style().visuals.clone();
+            if with_reference {
+                reference::draw(plot, scale, theme::reference_color(&colors));
+            }
             for (index, overlay) in overlays.iter().enumerate() {
                 let color = theme::overlay_color(index, &colors);
                 overlay_curves(plot, &visible, overlay, view, scale, color);
@@ -210,13 +222,14 @@ impl Visible {
     }
 }
 
-fn full_range(store: &RunStore, overlays: &[Overlay]) -> RangeInclusive<f64> {
+fn full_range(store: &RunStore, overlays: &[Overlay], with_reference: bool) -> RangeInclusive<f64> {
     let own = [&store.loss, &store.validation_loss];
     let others = overlays.iter().flat_map(|overlay| [&overlay.loss, &overlay.validation_loss]);
     let all = own.into_iter().chain(others);
     let (first, last) = all.fold((u64::MAX, 0), |(first, last), series| {
         (first.min(series.first_step().unwrap_or(u64::MAX)), last.max(series.last_step().unwrap_or(0)))
     });
+    let (first, last) = if with_reference { (0, last.max(parity::LAST_STEP)) } else { (first, last) };
     first.min(last) as f64..=last as f64
 }
 
@@ -359,11 +372,15 @@ fn overlay_curves(
     plot.line(line.style(LineStyle::dashed_dense()));
 }
 
-fn overlay_chips(ui: &mut Ui, overlays: &[Overlay], actions: &mut Vec<Action>) {
-    if overlays.is_empty() {
+/// What is drawn besides this run.
+fn chips(ui: &mut Ui, overlays: &[Overlay], with_reference: bool, actions: &mut Vec<Action>) {
+    if overlays.is_empty() && !with_reference {
         return;
     }
     ui.horizontal_wrapped(|ui| {
+        if with_reference {
+            reference::chip(ui);
+        }
         for (index, overlay) in overlays.iter().enumerate() {
             let color = theme::overlay_color(index, ui.visuals());
             let (swatch, _) = ui.allocate_exact_size(vec2(14.0, 14.0), Sense::hover());

@@ -31,6 +31,7 @@ pub enum MenuCommand {
     Reset,
     Sample,
     EvaluateWhole,
+    ParityRun,
     ZoomIn,
     ZoomOut,
     ZoomReset,
@@ -63,6 +64,8 @@ pub struct Situation {
     pub blocked: Option<String>,
     /// Whether there is a curve to save.
     pub has_curve: bool,
+    /// Whether the run that is there can be compared with nanoGPT's.
+    pub is_parity_run: bool,
     pub sampling: SamplingRecipe,
 }
 
@@ -71,7 +74,7 @@ const NOT_READY: &str = "The run is being prepared.";
 const ENDING: &str = "The run is being saved.";
 
 impl MenuCommand {
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::OpenText,
         Self::OpenRun,
         Self::OpenModel,
@@ -90,6 +93,7 @@ impl MenuCommand {
         Self::Reset,
         Self::Sample,
         Self::EvaluateWhole,
+        Self::ParityRun,
         Self::ZoomIn,
         Self::ZoomOut,
         Self::ZoomReset,
@@ -119,6 +123,7 @@ impl MenuCommand {
             Self::Reset => "Reset",
             Self::Sample => "Sample",
             Self::EvaluateWhole => "Evaluate on the whole validation text",
+            Self::ParityRun => "Parity run…",
             Self::ZoomIn => "Zoom in",
             Self::ZoomOut => "Zoom out",
             Self::ZoomReset => "Usual zoom",
@@ -150,6 +155,7 @@ impl MenuCommand {
             Self::Reset => "Saves and ends this run; the next Train starts anew.",
             Self::Sample => "Draws text from the model with the prompt of the sample pane.",
             Self::EvaluateWhole => "Measures the loss over all of the validation text, not only random batches.",
+            Self::ParityRun => "Trains nanoGPT's recipe on tinyshakespeare and compares the losses with nanoGPT's own.",
             Self::ZoomIn => "Makes everything larger.",
             Self::ZoomOut => "Makes everything smaller.",
             Self::ZoomReset => "Shows everything in its usual size.",
@@ -192,6 +198,7 @@ impl MenuCommand {
             | Self::SaveCurves
             | Self::SaveLossPicture
             | Self::OverlayRun
+            | Self::ParityRun
             | Self::ResetLayout
             | Self::About => &[],
         }
@@ -248,6 +255,8 @@ impl MenuCommand {
             Self::Reset => with_model(Action::Reset),
             Self::Sample => with_model(Action::Sample(Box::new(situation.sampling.clone()))),
             Self::EvaluateWhole => with_model(Action::EvaluateWhole),
+            Self::ParityRun if phase == Phase::Idle || situation.is_parity_run => Ok(Action::ParityRun),
+            Self::ParityRun => Err("Another run is there: Reset ends it.".to_owned()),
             Self::ZoomIn => Ok(Action::ZoomIn),
             Self::ZoomOut => Ok(Action::ZoomOut),
             Self::ZoomReset => Ok(Action::ZoomReset),
@@ -306,6 +315,8 @@ pub fn bar(ui: &mut Ui, state: &MenuState<'_>, at_right: impl FnOnce(&mut Ui, &m
             for command in [C::TrainOrPause, C::Step, C::Reset, C::Sample, C::EvaluateWhole] {
                 item(ui, command, state.situation, list);
             }
+            ui.separator();
+            item(ui, MenuCommand::ParityRun, state.situation, list);
         });
         ui.menu_button("View", |ui| view_menu(ui, state, list));
         ui.menu_button("Help", |ui| {
@@ -487,6 +498,7 @@ mod tests {
             waiting: false,
             blocked: None,
             has_curve: false,
+            is_parity_run: false,
             sampling,
         };
         let at = |phase| Situation { phase, ..idle.clone() };
@@ -494,6 +506,10 @@ mod tests {
         assert!(matches!(MenuCommand::TrainOrPause.action(&at(Phase::Paused)), Ok(Action::Train)));
         assert!(MenuCommand::TrainOrPause.action(&at(Phase::Completed)).is_err());
         assert!(MenuCommand::SaveCheckpoint.action(&at(Phase::Idle)).is_err());
+        assert!(matches!(MenuCommand::ParityRun.action(&idle), Ok(Action::ParityRun)));
+        assert!(MenuCommand::ParityRun.action(&at(Phase::Training)).is_err(), "another run is there");
+        let compared = Situation { is_parity_run: true, ..at(Phase::Training) };
+        assert!(MenuCommand::ParityRun.action(&compared).is_ok());
         let faulty = Situation { hindrance: Some("width 130".into()), ..idle.clone() };
         assert_eq!(MenuCommand::Step.action(&faulty).err().as_deref(), Some("width 130"));
         let blocked = Situation { blocked: Some("its text is gone".into()), ..at(Phase::Paused) };

@@ -3,6 +3,7 @@
 pub mod actions;
 pub mod app;
 mod apply;
+mod architecture_view;
 pub mod attention_view;
 pub mod colormap;
 mod dialogs;
@@ -12,6 +13,7 @@ mod layout;
 pub mod loss_view;
 pub mod menus;
 mod notices;
+mod parity;
 mod picture;
 mod question;
 mod recipe_panel;

@@ -2,13 +2,15 @@
 //!
 //! The fields take nonsense on purpose: [`Recipe::validate`] judges it, and the judgement stands where the mistake is.
 
-use std::fmt::Write as _;
+mod model;
+mod rows;
+mod training;
+
 use std::path::PathBuf;
 
-use eframe::egui::{
-    self, Align, CollapsingHeader, ComboBox, DragValue, Label, Layout, RichText, ScrollArea, Stroke, Ui, vec2,
-};
+use eframe::egui::{Align, CollapsingHeader, ComboBox, Label, Layout, RichText, ScrollArea, Ui};
 
+use self::rows::Rows;
 use super::actions::{Action, PickPurpose};
 use super::draft::{Draft, TextState, file_name};
 use super::theme;
@@ -25,8 +27,11 @@ pub struct RecipeState<'a> {
     pub recent_texts: &'a [PathBuf],
 }
 
-const VALUE_WIDTH: f32 = 92.0;
-
+/// Room for all built-in presets and some of the user's.
+const PRESETS_HEIGHT: f32 = 480.0;
+const DETAILS: [Field; 5] =
+    [Field::KeyValueHeads, Field::MlpWidth, Field::NormEpsilon, Field::RotaryBase, Field::Dropout];
+const BIASES: [Field; 1] = [Field::Biases];
 const OPTIMIZER: [Field; 4] = [Field::WeightDecay, Field::Beta1, Field::Beta2, Field::GradientClip];
 const EVALUATION: [Field; 2] = [Field::EvaluationInterval, Field::EvaluationBatches];
 
@@ -41,6 +46,8 @@ pub fn ui(ui: &mut Ui, state: &RecipeState<'_>) -> Vec<Action> {
         text(ui, state, &mut rows, &mut actions);
         section(ui, "Model");
         rows.model(ui);
+        folded("Details of the block", &DETAILS, state).show_unindented(ui, |ui| rows.details(ui));
+        folded("Biases", &BIASES, state).show_unindented(ui, |ui| rows.biases(ui));
         costs(ui, state);
         section(ui, "Training");
         rows.training(ui);
@@ -73,7 +80,8 @@ fn preset(ui: &mut Ui, state: &RecipeState<'_>, actions: &mut Vec<Action>) {
     let title = if changed { format!("{} (changed)", draft.title) } else { draft.title.clone() };
     let label = ui.label(theme::heading("Preset"));
     let width = ui.available_width();
-    let combo = ComboBox::from_id_salt("preset").selected_text(title).width(width).truncate().show_ui(ui, |ui| {
+    let combo = ComboBox::from_id_salt("preset").selected_text(title).width(width).height(PRESETS_HEIGHT).truncate();
+    let combo = combo.show_ui(ui, |ui| {
         for preset in state.presets {
             let choice = ui.selectable_label(known == Some(preset) && !changed, &preset.title);
             if choice.on_hover_text(&preset.commentary).clicked() {
@@ -102,7 +110,7 @@ fn text(ui: &mut Ui, state: &RecipeState<'_>, rows: &mut Rows<'_>, actions: &mut
     };
     ui.horizontal(|ui| {
         ui.add(Label::new(name).truncate()).on_hover_text(source.to_string());
-        rows.after_reset(ui, |recipe| &mut recipe.data.text);
+        rows::after_reset(ui, rows.differs(|recipe| &mut recipe.data.text));
     });
     match (&state.draft.candidate, &state.draft.text) {
         (Some(candidate), _) => {
@@ -157,7 +165,8 @@ fn costs(ui: &mut Ui, state: &RecipeState<'_>) {
     let recipe = &state.draft.recipe;
     // Without sense there is nothing to count, and the products could overflow.
     let sound = !state.faults.iter().any(|fault| {
-        matches!(fault.field, Field::Layers | Field::Heads | Field::Width | Field::Context | Field::Batch)
+        let counted = [Field::Layers, Field::Heads, Field::Width, Field::Context, Field::Batch];
+        counted.contains(&fault.field) || matches!(fault.field, Field::KeyValueHeads | Field::MlpWidth)
     });
     let vocabulary = state.draft.vocabulary().filter(|_| sound);
     let rows = [
@@ -175,239 +184,5 @@ fn costs(ui: &mut Ui, state: &RecipeState<'_>) {
     }
 }
 
-/// The rows of the recipe: the copy that is edited, what it is compared with, what is wrong with it.
-struct Rows<'a> {
-    edited: Recipe,
-    run: Option<Recipe>,
-    faults: &'a [Fault],
-}
-
-impl Rows<'_> {
-    fn model(&mut self, ui: &mut Ui) {
-        self.number(ui, "Layers", "Transformer blocks, one after the other.", Some(Field::Layers), 0.05, |r| {
-            &mut r.model.layers
-        });
-        self.number(
-            ui,
-            "Heads",
-            "Attention heads in each layer; they share the width equally.",
-            Some(Field::Heads),
-            0.05,
-            |r| &mut r.model.heads,
-        );
-        let tip = "Numbers that stand for one token inside the model. Dragging keeps to multiples of the heads.";
-        let dragged = self.number(ui, "Width", tip, Some(Field::Width), 0.5, |r| &mut r.model.width);
-        if dragged {
-            let (width, heads) = (self.edited.model.width, self.edited.model.heads.max(1));
-            self.edited.model.width = (width.saturating_add(heads / 2) / heads).max(1).saturating_mul(heads);
-        }
-        self.number(ui, "Context", "How many tokens the model sees at once.", Some(Field::Context), 0.5, |r| {
-            &mut r.model.context
-        });
-        self.fraction(
-            ui,
-            "Dropout",
-            "Share of activations set to zero while training, against learning by heart.",
-            Field::Dropout,
-            |r| &mut r.model.dropout,
-        );
-        self.switch(ui, "Biases of query, key, value", "Whether they may add a constant.", |r| {
-            &mut r.model.biases.query_key_value
-        });
-        self.switch(ui, "Tied head", "Whether reading tokens in and predicting them share their weights.", |r| {
-            &mut r.model.tied_head
-        });
-    }
-
-    fn training(&mut self, ui: &mut Ui) {
-        self.number(ui, "Batch", "Windows of text in one step.", Some(Field::Batch), 0.2, |r| &mut r.training.batch);
-        self.number(
-            ui,
-            "Steps",
-            "Length of the run; the learning rate ends its fall here.",
-            Some(Field::Steps),
-            10.0,
-            |r| &mut r.training.steps,
-        );
-        self.rate(
-            ui,
-            "Learning rate",
-            "Size of a step at its peak; a change applies at once.",
-            Field::LearningRate,
-            |r| &mut r.training.learning_rate,
-        );
-        self.rate(
-            ui,
-            "Final learning rate",
-            "Where the learning rate ends after its fall.",
-            Field::FinalLearningRate,
-            |r| &mut r.training.final_learning_rate,
-        );
-        self.number(
-            ui,
-            "Warm-up steps",
-            "Steps in which the learning rate climbs to its peak.",
-            Some(Field::WarmupSteps),
-            1.0,
-            |r| &mut r.training.warmup_steps,
-        );
-    }
-
-    fn optimizer(&mut self, ui: &mut Ui) {
-        self.fraction(
-            ui,
-            "Weight decay",
-            "Pull of matrices towards zero, apart from the gradient.",
-            Field::WeightDecay,
-            |r| &mut r.training.weight_decay,
-        );
-        self.fraction(ui, "β1", "How long AdamW remembers the gradient.", Field::Beta1, |r| &mut r.training.beta_1);
-        self.fraction(ui, "β2", "How long AdamW remembers the gradient's size.", Field::Beta2, |r| {
-            &mut r.training.beta_2
-        });
-        self.fraction(
-            ui,
-            "Gradient clip",
-            "Largest norm of the whole gradient; 0 leaves it as it is.",
-            Field::GradientClip,
-            |r| &mut r.training.gradient_clip,
-        );
-        self.number(ui, "Seed", "The same seed, recipe and text give the same run.", None, 1.0, |r| {
-            &mut r.training.seed
-        });
-    }
-
-    fn evaluation(&mut self, ui: &mut Ui) {
-        self.number(
-            ui,
-            "Evaluation interval",
-            "Steps from one measurement of the validation loss to the next.",
-            Some(Field::EvaluationInterval),
-            1.0,
-            |r| &mut r.training.evaluation_interval,
-        );
-        self.number(
-            ui,
-            "Evaluation batches",
-            "Random batches of each part in one measurement.",
-            Some(Field::EvaluationBatches),
-            0.1,
-            |r| &mut r.training.evaluation_batches,
-        );
-    }
-
-    /// Faults of fields that other panes edit.
-    fn elsewhere(&self, ui: &mut Ui) {
-        for field in [Field::Probe, Field::SampleTokens, Field::Temperature, Field::TopP] {
-            self.fault(ui, field);
-        }
-    }
-
-    /// A whole number; true while it is dragged.
-    fn number<N: egui::emath::Numeric>(
-        &mut self,
-        ui: &mut Ui,
-        name: &str,
-        tip: &str,
-        field: Option<Field>,
-        speed: f64,
-        pick: fn(&mut Recipe) -> &mut N,
-    ) -> bool {
-        self.row(ui, name, tip, field, pick, |value| {
-            DragValue::new(value)
-                .speed(speed)
-                .range(N::from_f64(0.0)..=N::from_f64(1e12))
-                .custom_formatter(|value, _| {
-                    // Whole numbers up to 2^53 are exact.
-                    if value < 1e15 { grouped(value.max(0.0) as u64) } else { format!("{value}") }
-                })
-                // As it is shown, so it may be typed.
-                .custom_parser(|text| text.replace(|c: char| c == ',' || c.is_whitespace(), "").parse().ok())
-        })
-    }
-
-    fn fraction(&mut self, ui: &mut Ui, name: &str, tip: &str, field: Field, pick: fn(&mut Recipe) -> &mut f64) {
-        self.row(ui, name, tip, Some(field), pick, |value| {
-            DragValue::new(value)
-                .speed(0.005)
-                .range(0.0..=1e6)
-                .max_decimals(6)
-                .custom_formatter(|value, _| format!("{value}"))
-        });
-    }
-
-    /// A learning rate: dragging multiplies.
-    fn rate(&mut self, ui: &mut Ui, name: &str, tip: &str, field: Field, pick: fn(&mut Recipe) -> &mut f64) {
-        self.row(ui, name, tip, Some(field), pick, |value| {
-            let speed = (*value * 0.01).max(1e-7);
-            DragValue::new(value)
-                .speed(speed)
-                .range(0.0..=1e3)
-                .max_decimals(9)
-                .custom_formatter(|value, _| format!("{value}"))
-        });
-    }
-
-    /// A field with its name and what is wrong with it; true while it is dragged.
-    fn row<N: PartialEq>(
-        &mut self,
-        ui: &mut Ui,
-        name: &str,
-        tip: &str,
-        field: Option<Field>,
-        pick: fn(&mut Recipe) -> &mut N,
-        widget: impl for<'v> FnOnce(&'v mut N) -> DragValue<'v>,
-    ) -> bool {
-        let mut dragged = false;
-        let wrong = field.is_some_and(|field| self.faults.iter().any(|fault| fault.field == field));
-        ui.horizontal(|ui| {
-            let label = ui.label(name).on_hover_text(tip);
-            // The main axis' alignment is that of the number in its field.
-            ui.with_layout(Layout::right_to_left(Align::Center).with_main_align(Align::Max), |ui| {
-                ui.scope(|ui| {
-                    if wrong {
-                        let stroke = Stroke::new(1.5, theme::warning(ui.visuals()));
-                        ui.visuals_mut().widgets.inactive.bg_stroke = stroke;
-                    }
-                    // What is half typed is not meant yet, and a rate would go to the model at once.
-                    let widget = widget(pick(&mut self.edited)).update_while_editing(false);
-                    let response = ui.add(widget.min_size(vec2(VALUE_WIDTH, 22.0)));
-                    dragged = response.dragged();
-                    response.labelled_by(label.id).on_hover_text(tip);
-                });
-                self.after_reset(ui, pick);
-            });
-        });
-        if let Some(field) = field {
-            self.fault(ui, field);
-        }
-        dragged
-    }
-
-    fn switch(&mut self, ui: &mut Ui, name: &str, tip: &str, pick: fn(&mut Recipe) -> &mut bool) {
-        ui.horizontal(|ui| {
-            ui.checkbox(pick(&mut self.edited), name).on_hover_text(tip);
-            ui.with_layout(Layout::right_to_left(Align::Center), |ui| self.after_reset(ui, pick));
-        });
-    }
-
-    /// Says of a value that it is not the running model's.
-    fn after_reset<N: PartialEq>(&mut self, ui: &mut Ui, pick: fn(&mut Recipe) -> &mut N) {
-        if let Some(run) = &mut self.run
-            && *pick(run) != *pick(&mut self.edited)
-        {
-            let note = RichText::new("after Reset").small().color(theme::accent(ui.visuals()));
-            ui.label(note).on_hover_text("The running model keeps its own value; this one applies after Reset.");
-        }
-    }
-
-    fn fault(&self, ui: &mut Ui, field: Field) {
-        let mut message = String::new();
-        for fault in self.faults.iter().filter(|fault| fault.field == field) {
-            let _ = write!(message, "{}{fault}", if message.is_empty() { "" } else { "\n" });
-        }
-        if !message.is_empty() {
-            ui.add(Label::new(RichText::new(message).color(theme::warning(ui.visuals()))).wrap());
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

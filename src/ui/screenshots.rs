@@ -12,8 +12,10 @@ use egui_kittest::kittest::Queryable as _;
 
 use super::actions::{Action, Theme, ViewSettings};
 use super::app::{App, AppOptions};
+use super::layout::Pane;
 use super::settings::Loaded;
 use crate::lab::protocol::{DeviceChoice, HeadId};
+use crate::preset;
 
 /// How long one scene may take to come about.
 const SCENE_LIMIT: Duration = Duration::from_secs(300);
@@ -47,6 +49,7 @@ fn take_all(out: &Path, home: &Path) -> Result<()> {
     scene.act(Action::EditRecipe(Box::new(wrong)));
     scene.take(&out.join("wrong-width.png"))?;
     scene.act(Action::EditRecipe(Box::new(recipe)));
+    scene.architecture(&out.join("architecture.png"))?;
 
     scene.act(Action::Train);
     scene.until("training", |app| app.store().latest.is_some_and(|latest| latest.step.0 >= PICTURED_STEP))?;
@@ -120,6 +123,23 @@ impl Scene {
     fn resize(&mut self, size: [f32; 2]) {
         self.window.set_size(size.into());
         self.window.run_steps(4);
+    }
+
+    /// Recipe and drawing side by side, of a network whose heads share keys.
+    fn architecture(&mut self, path: &Path) -> Result<()> {
+        let preset = |name| preset::find(name).ok_or_else(|| anyhow!("there is no preset {name}"));
+        let first = preset::first();
+        self.act(Action::UsePreset(Box::new(preset("smollm-micro")?)));
+        for pane in [Pane::Loss, Pane::Heads, Pane::Sample, Pane::Log] {
+            self.act(Action::TogglePane(pane));
+        }
+        self.act(Action::TogglePane(Pane::Architecture));
+        self.resize([980.0, 760.0]);
+        self.take(path)?;
+        self.act(Action::ResetLayout);
+        self.act(Action::UsePreset(Box::new(first)));
+        self.resize([1280.0, 800.0]);
+        Ok(())
     }
 
     /// The head that looks most at the token just before: its picture explains itself.

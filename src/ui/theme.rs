@@ -127,6 +127,39 @@ pub fn overlay_color(index: usize, visuals: &Visuals) -> Color32 {
     colors[index % colors.len()]
 }
 
+/// What a part of the network is for, as the drawing of it shows by colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tone {
+    Embedding,
+    Norm,
+    Attention,
+    Mlp,
+}
+
+/// Outlines and signs of a part.
+#[must_use]
+pub fn tone_color(tone: Tone, visuals: &Visuals) -> Color32 {
+    let colors = palette(visuals.dark_mode);
+    match tone {
+        Tone::Embedding => colors.accent,
+        Tone::Norm => colors.muted,
+        Tone::Attention => colors.train,
+        Tone::Mlp => overlay_color(0, visuals),
+    }
+}
+
+/// The surface of a part: its colour, faint, so that text can be read on it.
+#[must_use]
+pub fn tone_fill(tone: Tone, visuals: &Visuals) -> Color32 {
+    palette(visuals.dark_mode).panel.lerp_to_gamma(tone_color(tone, visuals), 0.14)
+}
+
+/// Curves and marks of a reference that was measured elsewhere: no colour of this run's.
+#[must_use]
+pub fn reference_color(visuals: &Visuals) -> Color32 {
+    palette(visuals.dark_mode).text
+}
+
 /// A heading inside a pane.
 #[must_use]
 pub fn heading(text: impl Into<String>) -> RichText {
@@ -262,6 +295,9 @@ mod tests {
             written.extend((0..5).map(|index| overlay_color(index, &visuals)));
             for color in written {
                 assert!(contrast(color, colors.panel) >= 4.5, "dark {dark}: {color:?} on the panel");
+            }
+            for tone in [Tone::Embedding, Tone::Norm, Tone::Attention, Tone::Mlp] {
+                assert!(contrast(colors.text, tone_fill(tone, &visuals)) >= 4.5, "dark {dark}: text on {tone:?}");
             }
             assert!(contrast(colors.on_accent, colors.accent) >= 4.5, "dark {dark}: text on the accent");
             assert!(contrast(colors.accent, colors.selection) >= 4.5, "dark {dark}: selected text");

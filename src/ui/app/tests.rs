@@ -437,3 +437,49 @@ fn an_answer_for_another_text_leaves_the_awaited_one() {
         assert_eq!(app.draft.candidate.as_ref(), Some(&awaited));
     }
 }
+
+/// A text with tinyshakespeare's counts.
+fn like_tinyshakespeare(path: &Path) {
+    let alphabet: Vec<char> = ('0'..='9').chain('a'..='z').chain('A'..='Z').chain("\n .".chars()).collect();
+    assert_eq!(alphabet.len(), 65);
+    let text: String = alphabet.iter().cycle().take(1_115_394).collect();
+    std::fs::write(path, text).expect("written");
+}
+
+#[test]
+fn a_parity_run_refuses_another_text_and_starts_with_the_right_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (poem, text) = (folder.path().join("poem.txt"), folder.path().join("input.txt"));
+    std::fs::write(&poem, "abcde fghij\n".repeat(100)).expect("written");
+    like_tinyshakespeare(&text);
+    let mut window = window(in_folder(folder.path()));
+    let before = window.state().draft().clone();
+    window.state_mut().apply(Action::ParityRun);
+    window.run_steps(2);
+    assert_eq!(window.state().picker.as_ref().map(|picker| &picker.purpose), Some(&PickPurpose::ParityText));
+    window.state_mut().apply(Action::OpenPath(PickPurpose::ParityText, poem));
+    until(&mut window, "the refusal", |app| app.parity.refused.is_some());
+    window.get_by_label_contains("poem.txt: it has 1,200 characters, 12 of them distinct.");
+    assert!(*window.state().draft() == before && window.state().run.is_none(), "nothing was started or changed");
+
+    window.state_mut().apply(Action::OpenPath(PickPurpose::ParityText, text.clone()));
+    until(&mut window, "a run", |app| app.store.latest.is_some());
+    let recipe = window.state().draft().clone();
+    let reference = preset::find("nanogpt-cpu").expect("built in").recipe;
+    assert_eq!((&recipe.model, &recipe.training), (&reference.model, &reference.training));
+    assert_eq!(recipe.data.text, TextSource::File(text));
+    window.get_by_label("nanoGPT");
+    window.state_mut().apply(Action::ParityRun);
+    window.run_steps(2);
+    window.get_by_label("Not finished");
+    set_number(&mut window, "Learning rate", 5e-4);
+    until(&mut window, "the verdict", |app| app.parity.shown);
+    window.get_by_label("Not nanoGPT's recipe any more");
+    window.state_mut().apply(Action::CloseParity);
+    window.run_steps(2);
+    assert_eq!(window.query_all_by_label("Not nanoGPT's recipe any more").count(), 0);
+    window.state_mut().apply(Action::Reset);
+    until(&mut window, "the run is gone", |app| app.phase() == Phase::Idle);
+    window.state_mut().apply(Action::ParityRun);
+    until(&mut window, "at once with the text that is known", |app| app.run.is_some());
+}

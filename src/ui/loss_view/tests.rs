@@ -135,6 +135,27 @@ fn an_overlay_is_named_and_can_be_removed() {
     assert!(matches!(&shown.actions[..], [Action::RemoveOverlay(asked)] if *asked == path), "{:?}", shown.actions);
 }
 
+#[test]
+fn nanogpts_losses_stand_behind_the_curve_of_a_run_of_its_recipe_alone() {
+    let (mut harness, shared) = harness(100);
+    harness.run();
+    assert_eq!(harness.query_all_by_label("nanoGPT").count(), 0);
+    let mut report = crate::store::tests::ready("runs/parity");
+    report.recipe = crate::preset::find("nanogpt-cpu").expect("built in").recipe;
+    shared.borrow_mut().store.apply(Event::Ready(Box::new(report)));
+    shared.borrow_mut().store.apply(Event::Progress(vec![step_report(1, 4.1), step_report(40, 3.0)]));
+    harness.run();
+    harness.get_by_label("nanoGPT");
+    // The plot reaches to the end of the reference: two marks for each of its steps, at their places.
+    let plot = harness.get_by_label("Loss by step").rect();
+    let points: Vec<_> = harness.output().shapes.iter().flat_map(|clipped| painted_points(&clipped.shape)).collect();
+    let x = |step: f32| plot.left() + plot.width() * (0.015 + step / 2060.0) / 1.03;
+    for step in [250.0, 1000.0, 2000.0] {
+        let near = points.iter().filter(|point| plot.contains(**point) && (point.x - x(step)).abs() < 9.0);
+        assert!(near.count() >= 8, "step {step}");
+    }
+}
+
 /// Where the curves of everything that was painted have their points.
 fn painted_points(shape: &egui::Shape) -> Vec<egui::Pos2> {
     match shape {
