@@ -269,7 +269,11 @@ impl App {
         for taken in 0.. {
             let Some(event) = self.run.as_ref().and_then(|run| run.handle.try_next()) else { break };
             let finished = matches!(event, Event::Finished(_));
-            self.parity.shown |= self.parity.started && matches!(event, Event::StateChanged(RunState::Completed));
+            if self.parity.started && matches!(event, Event::StateChanged(RunState::Completed)) {
+                self.parity.shown = true;
+                // What the verdict rests on.
+                self.send(Command::EvaluateWhole);
+            }
             if let Event::Ready(report) = &event {
                 self.run_is_ready(report);
             }

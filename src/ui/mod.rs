@@ -1,7 +1,8 @@
 //! The window: egui panels that read the store and return actions. The only room that names egui, eframe and rfd.
 
 pub mod actions;
-pub mod app;
+mod answers;
+mod app;
 mod apply;
 mod architecture_view;
 pub mod attention_view;

@@ -4,7 +4,8 @@ use eframe::egui::{Align2, Context, Grid, Label, RichText, Ui, Window};
 
 use super::super::actions::{Action, PickPurpose};
 use super::super::theme;
-use super::{Outcome, Parity, Row, Verdict, compare, departure, is_reference_run};
+use super::{LAST_STEP, Outcome, Parity, Row, Verdict, compare, departure, is_reference_run};
+use crate::lab::protocol::RunState;
 use crate::recipe::{Recipe, grouped};
 use crate::store::RunStore;
 
@@ -18,8 +19,10 @@ pub(in super::super) fn ui(ctx: &Context, parity: &Parity, store: &RunStore, rec
         if let Some(why) = &parity.refused {
             refusal(ui, why, &mut actions);
         } else if store.ready.as_ref().is_some_and(is_reference_run) {
-            let verdict = compare(&store.validations, None, departure(recipe, &store.learning_rate));
-            show(ui, &verdict, &mut actions);
+            let end = store.whole.filter(|whole| whole.step.0 == LAST_STEP).map(|whole| whole.loss as f32);
+            let verdict = compare(&store.validations, end, departure(recipe, &store.learning_rate));
+            let can_measure = store.state == Some(RunState::Completed) && verdict.whole.is_none();
+            show(ui, &verdict, can_measure, &mut actions);
         } else {
             ui.label("There is no run of nanoGPT's recipe on tinyshakespeare.");
         }
@@ -44,7 +47,7 @@ fn refusal(ui: &mut Ui, why: &str, actions: &mut Vec<Action>) {
     });
 }
 
-fn show(ui: &mut Ui, verdict: &Verdict, actions: &mut Vec<Action>) {
+fn show(ui: &mut Ui, verdict: &Verdict, can_measure: bool, actions: &mut Vec<Action>) {
     let visuals = ui.visuals();
     let color = match verdict.outcome {
         Outcome::Open => visuals.strong_text_color(),
@@ -61,6 +64,10 @@ fn show(ui: &mut Ui, verdict: &Verdict, actions: &mut Vec<Action>) {
     ui.horizontal(|ui| {
         if ui.button("Copy as text").on_hover_text("The verdict with all its numbers.").clicked() {
             actions.push(Action::CopyText(verdict.text()));
+        }
+        let tip = "Measures the loss over all of the validation text, as nanoGPT's three seeds were.";
+        if can_measure && ui.button("Measure the whole text").on_hover_text(tip).clicked() {
+            actions.push(Action::EvaluateWhole);
         }
         if ui.button("Close").clicked() {
             actions.push(Action::CloseParity);

@@ -1,0 +1,50 @@
+use super::*;
+use std::collections::HashMap;
+
+#[test]
+fn no_two_commands_share_a_key() {
+    let mut known: HashMap<KeyboardShortcut, MenuCommand> = HashMap::new();
+    for command in MenuCommand::ALL {
+        for key in command.keys() {
+            if let Some(other) = known.insert(*key, command) {
+                panic!("{command:?} and {other:?} share {key:?}");
+            }
+        }
+    }
+    assert!(known.len() > 10, "the table holds the keys");
+}
+
+#[test]
+fn every_command_is_in_the_table_once_and_has_its_words() {
+    let texts: std::collections::HashSet<&str> = MenuCommand::ALL.iter().map(|command| command.text()).collect();
+    assert_eq!(texts.len(), MenuCommand::ALL.len());
+    assert!(MenuCommand::ALL.iter().all(|command| command.tip().ends_with('.')));
+}
+
+#[test]
+fn commands_follow_the_run() {
+    let sampling = crate::preset::first().recipe.sampling;
+    let idle = Situation {
+        phase: Phase::Idle,
+        hindrance: None,
+        waiting: false,
+        blocked: None,
+        has_curve: false,
+        is_parity_run: false,
+        sampling,
+    };
+    let at = |phase| Situation { phase, ..idle.clone() };
+    assert!(matches!(MenuCommand::TrainOrPause.action(&at(Phase::Training)), Ok(Action::Pause)));
+    assert!(matches!(MenuCommand::TrainOrPause.action(&at(Phase::Paused)), Ok(Action::Train)));
+    assert!(MenuCommand::TrainOrPause.action(&at(Phase::Completed)).is_err());
+    assert!(MenuCommand::SaveCheckpoint.action(&at(Phase::Idle)).is_err());
+    assert!(matches!(MenuCommand::ParityRun.action(&idle), Ok(Action::ParityRun)));
+    assert!(MenuCommand::ParityRun.action(&at(Phase::Training)).is_err(), "another run is there");
+    let compared = Situation { is_parity_run: true, ..at(Phase::Training) };
+    assert!(MenuCommand::ParityRun.action(&compared).is_ok());
+    let faulty = Situation { hindrance: Some("width 130".into()), ..idle.clone() };
+    assert_eq!(MenuCommand::Step.action(&faulty).err().as_deref(), Some("width 130"));
+    let blocked = Situation { blocked: Some("its text is gone".into()), ..at(Phase::Paused) };
+    assert_eq!(MenuCommand::TrainOrPause.action(&blocked).err().as_deref(), Some("its text is gone"));
+    assert!(MenuCommand::Sample.action(&blocked).is_ok(), "looking and sampling still work");
+}
