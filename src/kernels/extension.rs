@@ -14,6 +14,7 @@ use super::activation::Activation;
 use super::adamw::AdamWUpdate;
 use super::host::contiguous;
 use super::linear::{Gradient, Inputs, Onto};
+use super::rotary::Turn;
 use super::{activation, adamw, attention, cached, embedding, linear, loss, norm};
 
 /// The operations on primitives. Shapes as in the functions of the same name in [`super`].
@@ -39,6 +40,12 @@ pub trait Kernels: Backend {
         gain: FloatTensor<Self>,
         bias: FloatTensor<Self>,
         epsilon: f32,
+    ) -> FloatTensor<Self>;
+    fn fused_rotation(
+        joined: FloatTensor<Self>,
+        cosine: FloatTensor<Self>,
+        sine: FloatTensor<Self>,
+        heads: usize,
     ) -> FloatTensor<Self>;
     fn fused_activation(x: FloatTensor<Self>, activation: Activation) -> FloatTensor<Self>;
     fn fused_swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self>;
@@ -122,6 +129,10 @@ impl Kernels for Flex {
 
     fn fused_biased_norm(x: FlexTensor, gain: FlexTensor, bias: FlexTensor, epsilon: f32) -> FlexTensor {
         norm::forward(x, gain, Some(bias), epsilon, true).0
+    }
+
+    fn fused_rotation(joined: FlexTensor, cosine: FlexTensor, sine: FlexTensor, heads: usize) -> FlexTensor {
+        Turn::new(cosine, sine, heads).apply(joined, false)
     }
 
     fn fused_activation(x: FlexTensor, activation: Activation) -> FlexTensor {
@@ -220,6 +231,18 @@ impl<C: CheckpointStrategy> Kernels for Autodiff<Flex, C> {
         record::<C, _, 3>([x_node, gain_node, bias_node], y, state, |state, gradient, _| {
             norm::backward(&state, gradient).map(Some)
         })
+    }
+
+    fn fused_rotation(
+        joined: FloatTensor<Self>,
+        cosine: FloatTensor<Self>,
+        sine: FloatTensor<Self>,
+        heads: usize,
+    ) -> FloatTensor<Self> {
+        let ((joined, node), (cosine, _), (sine, _)) = (joined.into_parts(), cosine.into_parts(), sine.into_parts());
+        let turn = Turn::new(cosine, sine, heads);
+        let turned = turn.apply(joined, false);
+        record::<C, _, 1>([node], turned, turn, |turn, gradient, [_]| [Some(turn.apply(gradient, true))])
     }
 
     fn fused_activation(x: FloatTensor<Self>, activation: Activation) -> FloatTensor<Self> {

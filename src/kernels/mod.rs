@@ -20,6 +20,7 @@ mod memory;
 mod norm;
 mod one_row;
 pub mod plain;
+mod rotary;
 mod team;
 mod vector;
 
@@ -121,6 +122,18 @@ pub fn cached_attention(
     let (mixed, new) = Dispatch::fused_cached_attention(joined, old, filled, heads, groups);
     *kept = Tensor::from_dispatch(new);
     Some(Tensor::from_dispatch(mixed))
+}
+
+/// The first `heads` heads of each position turned by its place, the others as they are: value `i` of a head's first half
+/// and value `i` of its second are a pair. `joined` is `[batch, position, width]`, `cosine` and `sine` are
+/// `[position, head_width / 2]` and take no gradient.
+#[must_use]
+pub fn rotate(joined: Tensor<3>, cosine: Tensor<2>, sine: Tensor<2>, heads: usize) -> Tensor<3> {
+    if !is_ours(&joined) {
+        return plain::rotate(joined, cosine, sine, heads);
+    }
+    let (joined, cosine, sine) = (joined.into_dispatch(), cosine.into_dispatch(), sine.into_dispatch());
+    Tensor::from_dispatch(Dispatch::fused_rotation(joined, cosine, sine, heads))
 }
 
 /// Layer norm over the last axis. `gain` and `bias` are `[width]`.

@@ -48,9 +48,9 @@ vectorised! {
             }
             index += 4;
         }
-        for index in index..x.len() {
-            for (out, &weight) in out.iter_mut().zip(row(index)) {
-                *out = fma::<FUSED>(x[index], weight, *out);
+        for (rest, &x) in x.iter().enumerate().skip(index) {
+            for (out, &weight) in out.iter_mut().zip(row(rest)) {
+                *out = fma::<FUSED>(x, weight, *out);
             }
         }
     }

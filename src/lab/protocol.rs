@@ -115,8 +115,8 @@ impl std::fmt::Display for ExportReport {
         let agreement = 100.0 * top1_agreement;
         write!(
             formatter,
-            "a {family} for transformers, read back: logits at most {largest_difference:.1e} apart on {tokens} tokens, \
-             the likeliest token the same at {agreement:.1} %"
+            "{family} for transformers; read back, its logits differ by at most {largest_difference:.1e} on {tokens} tokens, \
+             the likeliest token is the same at {agreement:.1} %"
         )
     }
 }

@@ -448,9 +448,9 @@ impl<'a> Worker<'a> {
         };
         match exported {
             Ok((bytes, report)) => {
-                let proof = report.map_or_else(String::new, |report| format!(" {report}"));
+                let proof = report.map_or_else(String::new, |report| format!("; {report}"));
                 let step = self.trainer.step_count().0;
-                self.tell_saved(format!("export of step {step} ({}){proof}", bytes_text(bytes)), path);
+                self.tell_saved(format!("export of step {step} ({}{proof})", bytes_text(bytes)), path);
             }
             Err(error) => self.warn(format!("the export failed: {error}")),
         }

@@ -5,13 +5,14 @@ use std::ops::Range;
 
 use burn::tensor::{Device, Tensor, TensorData};
 
+use crate::kernels;
 use crate::recipe::Position;
 
 /// The angles of a range of places.
 #[derive(Debug)]
 pub(super) struct Rotation {
-    cosine: Tensor<4>, // [1, position, 1, head_width / 2]
-    sine: Tensor<4>,   // [1, position, 1, head_width / 2]
+    cosine: Tensor<2>, // [position, head_width / 2]
+    sine: Tensor<2>,   // [position, head_width / 2]
 }
 
 impl Rotation {
@@ -25,7 +26,7 @@ impl Rotation {
         let angles: Vec<f32> = angles.collect();
         let table = |function: fn(f32) -> f32| {
             let values: Vec<f32> = angles.iter().map(|&angle| function(angle)).collect();
-            Tensor::from_data(TensorData::new(values, [1, length, 1, half]), device)
+            Tensor::from_data(TensorData::new(values, [length, half]), device)
         };
         Some(Self { cosine: table(f32::cos), sine: table(f32::sin) })
     }
@@ -33,14 +34,6 @@ impl Rotation {
     /// The first `heads` heads of each position turned by its place, the others as they are. `joined` is
     /// `[batch, position, (heads + others) × head_width]`.
     pub(super) fn turn(&self, joined: Tensor<3>, heads: usize) -> Tensor<3> {
-        let ([batch, length, width], half) = (joined.dims(), self.cosine.dims()[3]);
-        let turned = heads * 2 * half;
-        let x = joined.clone().narrow(2, 0, turned).reshape([batch, length, heads, 2 * half]);
-        let (first, second) = (x.clone().narrow(3, 0, half), x.narrow(3, half, half));
-        let (cosine, sine) = (self.cosine.clone(), self.sine.clone());
-        let turned_first = first.clone() * cosine.clone() - second.clone() * sine.clone();
-        let turned_second = second * cosine + first * sine;
-        let x = Tensor::cat(vec![turned_first, turned_second], 3).reshape([batch, length, turned]);
-        Tensor::cat(vec![x, joined.narrow(2, turned, width - turned)], 2)
+        kernels::rotate(joined, self.cosine.clone(), self.sine.clone(), heads)
     }
 }

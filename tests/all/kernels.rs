@@ -112,6 +112,30 @@ fn plain_attention(joined: Tensor<3>, heads: usize, groups: usize) -> Tensor<3> 
 }
 
 #[test]
+fn rotation() {
+    // batch, position, heads turned, heads as they are, half a head's width
+    for [batch, length, heads, others, half] in [[1, 1, 1, 0, 1], [2, 3, 2, 1, 5], [3, 40, 6, 4, 16], [1, 70, 1, 3, 9]]
+    {
+        let width = (heads + others) * 2 * half;
+        let angles = numbers(&mut ChaCha8Rng::seed_from_u64(3), length * half);
+        let call = |of: fn(Tensor<3>, Tensor<2>, Tensor<2>, usize) -> Tensor<3>| {
+            let angles = angles.clone();
+            move |leaves: &[Tensor<1>]| {
+                let table = |function: fn(f32) -> f32| {
+                    let values: Vec<f32> = angles.iter().map(|&angle| function(angle)).collect();
+                    Tensor::<2>::from_data(TensorData::new(values, [length, half]), &leaves[0].device())
+                };
+                // The input is used again, so that it must not be changed in place.
+                let joined = leaves[0].clone().reshape([batch, length, width]);
+                flat(of(joined.clone(), table(f32::cos), table(f32::sin), heads) + joined * 0.5)
+            }
+        };
+        let name = format!("rotation {:?}", [batch, length, heads, others, half]);
+        agree(&name, &[batch * length * width], call(kernels::rotate), call(plain::rotate));
+    }
+}
+
+#[test]
 fn causal_attention() {
     // batch, position, heads, groups, head width
     let shapes =
