@@ -114,7 +114,7 @@ fn plain_attention(joined: Tensor<3>, heads: usize, groups: usize) -> Tensor<3> 
 #[test]
 fn rotation() {
     // batch, position, heads turned, heads as they are, half a head's width
-    for [batch, length, heads, others, half] in [[1, 1, 1, 0, 1], [2, 3, 2, 1, 5], [3, 40, 6, 4, 16], [1, 70, 1, 3, 9]]
+    for [batch, length, heads, others, half] in [[1, 1, 1, 1, 1], [2, 3, 2, 1, 5], [3, 40, 6, 4, 16], [1, 70, 1, 3, 9]]
     {
         let width = (heads + others) * 2 * half;
         let angles = numbers(&mut ChaCha8Rng::seed_from_u64(3), length * half);
