@@ -347,15 +347,18 @@ fn run_program(
         .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(Stdio::piped())
         .spawn()
         .map_err(|error| format!("{} could not be started: {error}", program.display()))?;
-    let stdout = child.stdout.take();
-    let reader = std::thread::Builder::new().name("headlight-probe".into()).spawn(move || {
-        let mut text = String::new();
-        stdout.map(|mut pipe| pipe.read_to_string(&mut text));
-        text
-    });
+    let read = |pipe: Option<Box<dyn Read + Send>>| {
+        std::thread::Builder::new().name("headlight-probe".into()).spawn(move || {
+            let mut text = Vec::new();
+            pipe.map(|mut pipe| pipe.read_to_end(&mut text));
+            String::from_utf8_lossy(&text).into_owned()
+        })
+    };
+    let reader = read(child.stdout.take().map(|pipe| Box::new(pipe) as Box<dyn Read + Send>));
+    let errors = read(child.stderr.take().map(|pipe| Box::new(pipe) as Box<dyn Read + Send>));
     let started = Instant::now();
     let status = loop {
         match child.try_wait() {
@@ -377,7 +380,10 @@ fn run_program(
     match status.code() {
         Some(0) => Ok(text),
         Some(code) => {
-            let why = text.trim().lines().last().unwrap_or("its test failed without a word").to_owned();
+            // A panic speaks on the other pipe.
+            let errors = errors.ok().and_then(|thread| thread.join().ok()).unwrap_or_default();
+            let said = [&text, &errors].into_iter().find_map(|text| text.trim().lines().last());
+            let why = said.unwrap_or("its test failed without a word").to_owned();
             Err(Failure { why, code: Some(code), cancelled: false })
         }
         None => Err(format!("its driver crashed ({status})").into()),

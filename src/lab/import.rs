@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use burn::module::Module;
 use serde::Serialize;
 
@@ -12,8 +12,10 @@ use super::protocol::{Family, Step};
 use crate::device;
 use crate::recipe::{DataRecipe, Recipe, SamplingRecipe, TextSource};
 use crate::runs::transformers::{self, Imported};
-use crate::runs::{Checkpoint, Kept, Owner, RunFile, RunFolder, TrainingState, default_root, new_folder};
-use crate::text::{TextSummary, TokenId, Tokenizer};
+use crate::runs::{
+    Checkpoint, Kept, Owner, RunFile, RunFolder, TrainingState, default_root, folder_beside, new_folder, put_in_place,
+};
+use crate::text::{Dataset, TextSummary, TokenId, Tokenizer};
 use crate::train::AdamW;
 
 /// Memory that further training of an imported model may take; its batch is made to fit.
@@ -42,8 +44,9 @@ pub fn import(from: &Path, place: &Place, context: Option<usize>, base: &Recipe)
         RunFolder::refuse_occupied(path)?;
     }
     let device = device::cpu();
-    let Imported { family, recipe: shape, tokenizer, model, notes } = transformers::import(from, context, &device)?;
+    let Imported { family, recipe: shape, tokenizer, model, mut notes } = transformers::import(from, context, &device)?;
     let (text, digest) = text_of(&base.data.text)?;
+    notes.extend(hindrance(&text, &tokenizer));
     let fitting = |text: &str| fitting(text, &tokenizer);
     let probe = fitting(&base.data.probe);
     let sampling = SamplingRecipe { prompt: fitting(&base.sampling.prompt), ..base.sampling.clone() };
@@ -58,9 +61,6 @@ pub fn import(from: &Path, place: &Place, context: Option<usize>, base: &Recipe)
         Place::At(path) => path.clone(),
         Place::Named(name) => new_folder(&default_root(), name),
     };
-    let name = run.file_name().with_context(|| format!("{} names no folder", run.display()))?;
-    // Beside it and then renamed: half a run would open with weights that nobody trained.
-    let beside = run.with_file_name(format!(".{}.part", name.to_string_lossy()));
     let report = ImportReport {
         family,
         parameters: model.num_params() as u64,
@@ -68,16 +68,14 @@ pub fn import(from: &Path, place: &Place, context: Option<usize>, base: &Recipe)
         run: run.clone(),
         notes,
     };
-    let _ = fs::remove_dir_all(&beside);
-    let made = write(&beside, recipe, tokenizer, digest, &model.valid()).and_then(|()| {
-        // An empty folder of that name may be there.
-        let _ = fs::remove_dir(&run);
-        fs::rename(&beside, &run).with_context(|| format!("{} could not be made", run.display()))
-    });
-    if made.is_err() {
+    // Beside it and then renamed: half a run would open with weights that nobody trained.
+    let beside = folder_beside(&run)?;
+    if let Err(error) = write(&beside, recipe, tokenizer, digest, &model.valid()) {
         let _ = fs::remove_dir_all(&beside);
+        return Err(error);
     }
-    made.map(|()| report)
+    put_in_place(&beside, &run)?;
+    Ok(report)
 }
 
 fn write(folder: &Path, recipe: Recipe, tokenizer: Tokenizer, digest: String, model: &crate::model::Gpt) -> Result<()> {
@@ -104,6 +102,16 @@ fn text_of(source: &TextSource) -> Result<(TextSource, String)> {
             (TextSource::File(path), digest)
         }
     })
+}
+
+/// Why the model cannot be trained on the text, if so.
+fn hindrance(text: &TextSource, tokenizer: &Tokenizer) -> Option<String> {
+    let read = match text {
+        TextSource::BuiltIn => Dataset::built_in(Some(tokenizer)),
+        TextSource::File(path) => Dataset::from_file(path, Some(tokenizer), &mut |_| true),
+    };
+    let why = read.err()?;
+    Some(format!("it can be looked at and sampled, not trained: {why}. Import it with a text that it knows"))
 }
 
 /// The text if the model knows all of it, else the first tokens of its vocabulary.

@@ -23,9 +23,7 @@ use crate::train::{FlatGradients, batch_loss, ids_tensor, logits};
 const BOUND: f64 = 1e-3;
 /// Rows of the batch, and the most tokens in each.
 const ROWS: usize = 2;
-const TOKENS_MAX: usize = 256;
-/// How many tokens are also fed one after the other.
-const PREFIX_TOKENS: usize = 16;
+const TOKENS_MAX: usize = 128;
 
 /// What a device is tested with.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -133,7 +131,7 @@ impl Trial {
             let id = ids_tensor(vec![id.0 as i32], 1, 1, device);
             values_of(valid.forward_cached(id, &mut cache))
         };
-        let one_at_a_time = ids.iter().take(PREFIX_TOKENS).map(&mut next).collect();
+        let one_at_a_time = ids.iter().map(&mut next).collect();
         Computed { loss, gradients, logits: logits(&valid, &ids, device), one_at_a_time }
     }
 }
@@ -149,6 +147,9 @@ struct Computed {
 
 /// Norm of the difference over the norm of what is wanted.
 fn relative(found: &[f32], wanted: &[f32]) -> f64 {
+    if found.len() != wanted.len() {
+        return f64::INFINITY;
+    }
     let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|value| value * value).sum::<f64>().sqrt();
     let apart = norm(&mut found.iter().zip(wanted).map(|(&a, &b)| f64::from(a) - f64::from(b)));
     // Some gradients are zero by their nature (a bias of keys) and noise on both sides.
@@ -156,10 +157,42 @@ fn relative(found: &[f32], wanted: &[f32]) -> f64 {
 }
 
 fn largest(found: &[f32], wanted: &[f32]) -> f64 {
+    if found.len() != wanted.len() {
+        return f64::INFINITY;
+    }
     found.iter().zip(wanted).map(|(&a, &b)| (f64::from(a) - f64::from(b)).abs()).fold(0.0, larger)
 }
 
 /// The larger error; what is no number is larger than any.
 fn larger(a: f64, b: f64) -> f64 {
     if b.is_nan() { f64::INFINITY } else { a.max(b) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_difference_decides_and_nonsense_is_one() {
+        let sound = Finding { loss: 1e-6, gradients: 9e-4, logits: 0.0, one_at_a_time: 1e-5 };
+        assert!(sound.is_sound());
+        for apart in [2e-3, f64::INFINITY, f64::NAN] {
+            assert!(!Finding { loss: apart, ..sound }.is_sound());
+            assert!(!Finding { gradients: apart, ..sound }.is_sound());
+            assert!(!Finding { logits: apart, ..sound }.is_sound());
+            assert!(!Finding { one_at_a_time: apart, ..sound }.is_sound());
+        }
+        assert_eq!(largest(&[1.0], &[1.0, 2.0]), f64::INFINITY);
+        assert_eq!(largest(&[f32::NAN], &[1.0]), f64::INFINITY);
+    }
+
+    #[test]
+    fn a_fault_is_found_on_any_device() {
+        let model = crate::preset::first().recipe.model;
+        let small = ModelRecipe { layers: 1, heads: 2, width: 8, context: 12, ..model };
+        let sound = Trial::new(&small, 11).compare(&device::cpu());
+        assert!(sound.is_sound(), "{sound}");
+        let faulty = Trial { fault: true, ..Trial::new(&small, 11) }.compare(&device::cpu());
+        assert!(!faulty.is_sound() && faulty.logits > 1e-3, "{faulty}");
+    }
 }

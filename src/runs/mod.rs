@@ -76,16 +76,46 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), RunError> {
     })
 }
 
+/// A folder beside `path` to make something whole in that is then renamed: new, and nobody else's.
+pub(crate) fn folder_beside(path: &Path) -> Result<PathBuf, RunError> {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let parent = path.parent().unwrap_or(Path::new(""));
+    if !parent.as_os_str().is_empty() {
+        fs::create_dir_all(parent).map_err(RunError::io(parent))?;
+    }
+    for number in 0..1000 {
+        let beside = path.with_file_name(format!(".{name}.{}-{number}{PART}", std::process::id()));
+        match fs::create_dir(&beside) {
+            Ok(()) => return Ok(beside),
+            Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(cause) => return Err(RunError::Io { path: path.to_owned(), cause }),
+        }
+    }
+    Err(RunError::Occupied { path: path.to_owned() })
+}
+
+/// Makes `path`, which is not there or is an empty folder, of a folder beside it. The latter is gone afterwards, whether or
+/// not that could be done.
+pub(crate) fn put_in_place(beside: &Path, path: &Path) -> Result<(), RunError> {
+    // An empty folder of that name may be there.
+    let _ = fs::remove_dir(path);
+    fs::rename(beside, path).map_err(|cause| {
+        let _ = fs::remove_dir_all(beside);
+        RunError::Io { path: path.to_owned(), cause }
+    })
+}
+
 /// Reads a file whose size is checked before memory is taken for it.
 fn read_bounded(path: &Path, bytes_max: u64) -> Result<Vec<u8>, RunError> {
-    let file = File::open(path).map_err(RunError::io(path))?;
-    let metadata = file.metadata().map_err(RunError::io(path))?;
+    // Asked before opening: opening a pipe would wait for its other end.
+    let metadata = fs::metadata(path).map_err(RunError::io(path))?;
     if !metadata.is_file() {
         return Err(RunError::damaged(path, "it is not a file"));
     }
     if metadata.len() > bytes_max {
         return Err(RunError::damaged(path, format!("{} bytes are too many for such a file", metadata.len())));
     }
+    let file = File::open(path).map_err(RunError::io(path))?;
     let mut bytes = Vec::with_capacity(metadata.len() as usize);
     file.take(bytes_max).read_to_end(&mut bytes).map_err(RunError::io(path))?;
     Ok(bytes)

@@ -179,25 +179,27 @@ pub struct Verdict {
 pub fn compare(points: &[ValidationReport], whole: Option<f32>, departure: Option<String>) -> Verdict {
     let rows = REFERENCE
         .map(|reference| Row { reference, ours: points.iter().find(|point| point.step.0 == reference.step).copied() });
-    let whole_is_right = whole.is_none_or(|loss| FINAL_RANGE.contains(&loss));
+    let whole_is_right = whole.is_some_and(|loss| FINAL_RANGE.contains(&loss));
     let judged = || rows.iter().filter(|row| row.is_judged());
-    let near = mean(judged()).is_some_and(|mean| mean.abs() <= TOLERANCE)
+    let near = mean(judged()).is_some_and(|mean| mean <= TOLERANCE)
         && judged().all(|row| row.is_within(SINGLE_TOLERANCE) == Some(true));
     let outcome = if departure.is_some() {
         Outcome::Departed
     } else if judged().any(|row| row.ours.is_none()) {
         Outcome::Open
-    } else if near && whole_is_right {
+    } else if !near || whole.is_some() && !whole_is_right {
+        Outcome::NotPassed
+    } else if whole_is_right {
         Outcome::Passed
     } else {
-        Outcome::NotPassed
+        Outcome::Open
     };
     Verdict { rows, whole, departure, outcome }
 }
 
-/// The mean difference of those that were reached.
+/// The mean size of the difference, of those that were reached.
 fn mean<'a>(rows: impl Iterator<Item = &'a Row>) -> Option<f32> {
-    let differences: Vec<f32> = rows.filter_map(Row::difference).collect();
+    let differences: Vec<f32> = rows.filter_map(Row::difference).map(f32::abs).collect();
     (!differences.is_empty()).then(|| differences.iter().sum::<f32>() / differences.len() as f32)
 }
 
@@ -226,7 +228,7 @@ impl Verdict {
             return format!("None of the {all} steps with a reference is reached yet.");
         };
         format!(
-            "{} of {all} validation losses: on average {mean:+.4} from nanoGPT's (tolerance ±{TOLERANCE}), the furthest \
+            "{} of {all} validation losses: on average {mean:.4} from nanoGPT's (tolerance ±{TOLERANCE}), the furthest \
              {furthest:+.4} (tolerance ±{SINGLE_TOLERANCE}).",
             reached.count()
         )
@@ -245,8 +247,8 @@ impl Verdict {
                 )
             }
             None => format!(
-                "The whole validation text, on which nanoGPT's three seeds end within {low}–{high}, was not measured: \
-                 the verdict rests on these means."
+                "The whole validation text, on which nanoGPT's three seeds end within {low}–{high}, is not \
+                 measured yet: it decides."
             ),
         };
         format!(

@@ -193,6 +193,7 @@ fn a_config_with_a_feature_that_is_lacking_is_refused_by_name() {
         ("gpt2-erf", "activation_function", json!("quick_gelu"), ["quick_gelu", "activation_function"]),
         ("llama-grouped", "rope_scaling", json!({"rope_type": "yarn", "factor": 4.0}), ["yarn", "rotary"]),
         ("llama-grouped", "rope_parameters", json!({"rope_type": "llama3", "rope_theta": 1e4}), ["llama3", "rotary"]),
+        ("llama-tied", "rope_scaling", json!({"rope_theta": 7.0}), ["rope_theta", "7.0"]),
         ("phi3", "partial_rotary_factor", json!(0.5), ["partial_rotary_factor", "0.5"]),
         ("llama-grouped", "head_dim", json!(8), ["head_dim", "8"]),
         ("opt-relu", "do_layer_norm_before", json!(false), ["do_layer_norm_before", "false"]),

@@ -48,9 +48,12 @@ pub(super) fn read(config: &Value, context: Option<usize>) -> Result<Read, Strin
         return Err(format!("the model has a learned vector for each of {whole} positions: its context stays {whole}"));
     }
     if wanted < whole && context.is_none() {
-        notes.push(format!("the context is {wanted} of the model's {whole} positions; --context takes another"));
+        notes.push(format!("the context is {wanted} of the model's {whole} positions (headlight import --context N)"));
     }
     recipe.context = wanted;
+    if keys.0.get("eos_token_id").is_some_and(|id| !id.is_null()) {
+        notes.push("which tokens begin and end a text is not kept: an export names none".into());
+    }
     Ok(Read { family, recipe, vocabulary: keys.size("vocab_size", None)?, notes })
 }
 
@@ -165,19 +168,26 @@ fn rotary_base(keys: &Keys<'_>) -> Result<f64, String> {
         }
     };
     plain(keys)?;
-    let outer = keys.number("rope_theta", 10_000.0)?;
+    let mut bases = Vec::new();
+    bases.extend(keys.0.get("rope_theta").filter(|theta| !theta.is_null()).map(|_| keys.number("rope_theta", 0.0)));
     for name in ["rope_scaling", "rope_parameters"] {
         match keys.0.get(name) {
             None | Some(Value::Null) => {}
             Some(Value::Object(inner)) => {
                 let inner = Keys(inner);
                 plain(&inner)?;
-                return inner.number("rope_theta", outer);
+                let theta = inner.0.get("rope_theta").filter(|theta| !theta.is_null());
+                bases.extend(theta.map(|_| inner.number("rope_theta", 0.0)));
             }
             Some(_) => return Err(format!("'{name}' is not an object")),
         }
     }
-    Ok(outer)
+    let bases = bases.into_iter().collect::<Result<Vec<f64>, String>>()?;
+    match bases.as_slice() {
+        [] => Ok(10_000.0),
+        [base, others @ ..] if others.iter().all(|other| other == base) => Ok(*base),
+        _ => Err(format!("its 'rope_theta' are not the same: {bases:?}")),
+    }
 }
 
 const fn linear_biases(attention: bool, mlp: bool) -> Biases {
@@ -261,7 +271,10 @@ pub(super) fn family_of(recipe: &ModelRecipe) -> Result<Family, String> {
             Err(why) => reasons.push(why),
         }
     }
-    Err(format!("no family of transformers holds this model: {}", reasons.join("; ")))
+    Err(format!(
+        "no family of transformers holds this model ({}): export it with --format safetensors, or train one without that",
+        reasons.join("; ")
+    ))
 }
 
 /// Whether a family can hold a model.

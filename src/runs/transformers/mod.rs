@@ -21,7 +21,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::checkpoint::{Encoded, serialize};
 use super::weights::{Weight, load_weights, shapes_of, weights_of};
-use super::{RunError, RunFolder, read_bounded, write_atomic};
+use super::{RunError, RunFolder, folder_beside, put_in_place, read_bounded, write_atomic};
 use crate::lab::protocol::{ExportReport, Family};
 use crate::model::Gpt;
 use crate::recipe::{ModelRecipe, grouped};
@@ -57,8 +57,9 @@ pub fn import(folder: &Path, context: Option<usize>, device: &Device) -> Result<
         return Err(RunError::Missing { path: folder.to_owned() });
     }
     let path = folder.join("config.json");
-    let config = serde_json::from_slice(&read_bounded(&path, CONFIG_BYTES_MAX)?)
-        .map_err(|error| RunError::damaged(&path, format!("not JSON ({error}); it may be cut short")))?;
+    let config = serde_json::from_slice(&read_bounded(&path, CONFIG_BYTES_MAX)?).map_err(|error| {
+        RunError::damaged(&path, format!("not JSON ({error}): it may be cut short, or begin with a byte-order mark"))
+    })?;
     let config::Read { family, recipe, vocabulary, mut notes } =
         config::read(&config, context).map_err(|fault| RunError::damaged(&path, fault))?;
     if let Some(fault) = recipe.check(vocabulary).first() {
@@ -80,12 +81,18 @@ pub fn import(folder: &Path, context: Option<usize>, device: &Device) -> Result<
 
 fn tokenizer(folder: &Path, vocabulary: usize, notes: &mut Vec<String>) -> Result<Tokenizer, RunError> {
     let path = folder.join("tokenizer.json");
-    if path.exists() {
+    // Also a link that leads nowhere: the model has a tokenizer, and it is missed.
+    if path.symlink_metadata().is_ok() {
         let json = read_bounded(&path, TOKENIZER_BYTES_MAX)?;
         let own = serde_json::from_slice(&json).ok().as_ref().and_then(characters::from_json);
         return match own {
             Some(own) if own.vocabulary() == vocabulary => Ok(Tokenizer::Characters(own)),
-            _ => Tokenizer::from_json(&json, vocabulary).map_err(|fault| RunError::damaged(&path, fault)),
+            Some(own) => {
+                let fault =
+                    format!("it has {} characters, but config.json a vocabulary of {vocabulary}", own.vocabulary());
+                Err(RunError::damaged(&path, fault))
+            }
+            None => Tokenizer::from_json(&json, vocabulary).map_err(|fault| RunError::damaged(&path, fault)),
         };
     }
     notes.push("the folder holds no tokenizer.json: texts for this model are token numbers, as in '5 7 9'".into());
@@ -112,13 +119,36 @@ pub fn export(
     };
     let family = family.map_err(|fault| RunError::damaged(folder, fault))?;
     RunFolder::refuse_occupied(folder)?;
-    fs::create_dir_all(folder).map_err(RunError::io(folder))?;
+    let ours = weights_of(model);
+    if let Some(broken) = ours.iter().find(|weight| !weight.values.iter().all(|value| value.is_finite())) {
+        return Err(RunError::damaged(folder, format!("'{}' holds values that are no numbers any more", broken.name)));
+    }
+    // Beside it and then renamed: what could not be proved, or not be written whole, is not left there.
+    let beside = folder_beside(folder)?;
+    let proved = write(&beside, family, ours, recipe, tokenizer)
+        .and_then(|bytes| prove(&beside, family, model, recipe, tokenizer.vocabulary(), bytes, device));
+    if proved.is_err() {
+        let _ = fs::remove_dir_all(&beside);
+    }
+    let report = proved?;
+    put_in_place(&beside, folder)?;
+    Ok(report)
+}
+
+/// Writes the folder's files; returns their bytes.
+fn write(
+    folder: &Path,
+    family: Family,
+    ours: Vec<Weight>,
+    recipe: &ModelRecipe,
+    tokenizer: &Tokenizer,
+) -> Result<u64, RunError> {
     let path = folder.join("model.safetensors");
-    let tensors: Vec<_> = theirs(family, recipe, weights_of(model)).into_iter().map(Encoded::new).collect();
+    let tensors: Vec<_> = theirs(family, recipe, ours).into_iter().map(Encoded::new).collect();
     // transformers before version 5 insists on the metadata.
     let weights = serialize(&path, &tensors, HashMap::from([("format".to_owned(), "pt".to_owned())]))?;
     let config = config::write(family, recipe, tokenizer.vocabulary());
-    let mut written = vec![("model.safetensors", weights)];
+    let mut written = vec![("model.safetensors", weights), ("config.json", format!("{config:#}\n").into_bytes())];
     let json = match tokenizer {
         Tokenizer::Characters(own) => Some(characters::to_json(own).to_string()),
         Tokenizer::Bpe(bpe) => Some(bpe.json().to_owned()),
@@ -128,14 +158,12 @@ pub fn export(
         written.push(("tokenizer.json", json.into_bytes()));
         written.push(("tokenizer_config.json", b"{\"tokenizer_class\": \"PreTrainedTokenizerFast\"}\n".to_vec()));
     }
-    // The config comes last: a folder without it is no model.
-    written.push(("config.json", format!("{config:#}\n").into_bytes()));
     let mut bytes = 0;
     for (name, contents) in written {
         write_atomic(&folder.join(name), &contents)?;
         bytes += contents.len() as u64;
     }
-    prove(folder, family, model, recipe, tokenizer.vocabulary(), bytes, device)
+    Ok(bytes)
 }
 
 /// A family's tensors from our weights, or what lies like them: gradients.

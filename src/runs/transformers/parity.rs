@@ -51,6 +51,12 @@ impl Check {
 /// If the model or the reference cannot be read: names the file and the fault.
 pub fn check(folder: &Path, device: &Device) -> Result<Vec<Check>, RunError> {
     let path = folder.join("reference.safetensors");
+    if !path.exists() {
+        return Err(RunError::damaged(
+            &path,
+            "there is no reference to compare with: tests/golden/make.py makes such folders",
+        ));
+    }
     let bytes = read_bounded(&path, REFERENCE_BYTES_MAX)?;
     let damaged = |fault: &dyn std::fmt::Display| RunError::damaged(&path, fault);
     let file = SafeTensors::deserialize(&bytes).map_err(|error| damaged(&error))?;

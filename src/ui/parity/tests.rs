@@ -9,7 +9,7 @@ use egui_kittest::kittest::Queryable as _;
 use super::super::actions::{Action, PickPurpose, Theme};
 use super::super::theme;
 use super::*;
-use crate::lab::protocol::{Event, Step};
+use crate::lab::protocol::{Event, Step, WholeReport};
 use crate::store::RunStore;
 use crate::store::tests::{ready, step_report, store_at_start};
 
@@ -44,6 +44,9 @@ fn the_preset_is_the_recipe_of_the_reference() {
     assert_eq!(TRAIN_TOKENS + VALIDATION_TOKENS, CHARACTERS);
 }
 
+/// A right loss over the whole validation text.
+const WHOLE: Option<f32> = Some(1.9);
+
 #[test]
 fn losses_near_nanogpts_pass_and_others_do_not() {
     for (above, outcome) in [
@@ -54,25 +57,28 @@ fn losses_near_nanogpts_pass_and_others_do_not() {
         (-0.051, Outcome::NotPassed),
         (f32::NAN, Outcome::NotPassed),
     ] {
-        assert_eq!(compare(&points(above), None, None).outcome, outcome, "{above}");
+        assert_eq!(compare(&points(above), WHOLE, None).outcome, outcome, "{above}");
     }
     for (off, outcome) in [(0.09, Outcome::Passed), (0.11, Outcome::NotPassed)] {
         let mut one_off = points(0.0);
         one_off[3].validation_loss += off;
-        assert_eq!(compare(&one_off, None, None).outcome, outcome, "a single one {off} off");
+        assert_eq!(compare(&one_off, WHOLE, None).outcome, outcome, "a single one {off} off");
     }
     let mut one_off = points(0.0);
     one_off[3].validation_loss += 0.11;
     let verdict = compare(&one_off, None, None);
     assert_eq!(
         verdict.sentence(),
-        "5 of 5 validation losses: on average +0.0220 from nanoGPT's (tolerance ±0.05), the furthest +0.1100 (tolerance \
+        "5 of 5 validation losses: on average 0.0220 from nanoGPT's (tolerance ±0.05), the furthest +0.1100 (tolerance \
          ±0.1)."
     );
     assert!(verdict.text().contains("1,000") && verdict.text().contains("+0.1100  beyond 0.1"), "{}", verdict.text());
     let mut untrained = points(0.0);
     untrained[0].validation_loss = 4.3;
-    assert_eq!(compare(&untrained, None, None).outcome, Outcome::Passed, "first weights are luck");
+    assert_eq!(compare(&untrained, WHOLE, None).outcome, Outcome::Passed, "first weights are luck");
+    let mut opposite = points(0.09);
+    opposite.iter_mut().skip(3).for_each(|point| point.validation_loss -= 0.18);
+    assert_eq!(compare(&opposite, WHOLE, None).outcome, Outcome::NotPassed, "they do not cancel");
 }
 
 #[test]
@@ -82,14 +88,15 @@ fn the_whole_validation_text_decides_where_it_was_measured() {
         assert_eq!(verdict.outcome, outcome, "{whole}");
         assert!(verdict.basis().contains(&format!("{whole:.4}")));
     }
-    assert!(compare(&points(0.0), None, None).basis().contains("was not measured"));
+    let unmeasured = compare(&points(0.0), None, None);
+    assert!(unmeasured.outcome == Outcome::Open && unmeasured.basis().contains("is not measured yet"));
 }
 
 #[test]
 fn a_run_on_its_way_is_not_judged() {
     let verdict = compare(&points(0.2)[..3], None, None);
     assert_eq!(verdict.outcome, Outcome::Open);
-    assert!(verdict.sentence().starts_with("2 of 5 validation losses: on average +0.2000"), "{}", verdict.sentence());
+    assert!(verdict.sentence().starts_with("2 of 5 validation losses: on average 0.2000"), "{}", verdict.sentence());
     assert_eq!(compare(&[], None, None).sentence(), "None of the 5 steps with a reference is reached yet.");
     assert!(verdict.text().contains("–"));
 }
@@ -140,7 +147,12 @@ fn store(points: Vec<ValidationReport>) -> RunStore {
     let steps =
         (1..=2000).map(|step| crate::lab::protocol::StepReport { learning_rate: rate(step), ..step_report(step, 2.0) });
     store.apply(Event::Progress(steps.collect()));
+    let measured = points.len() == REFERENCE.len();
     points.into_iter().for_each(|point| store.apply(Event::Validated(point)));
+    if measured {
+        let step = crate::lab::protocol::Step(LAST_STEP);
+        store.apply(Event::EvaluatedWhole(WholeReport { step, loss: 1.9, tokens: VALIDATION_TOKENS - 1 }));
+    }
     store
 }
 
