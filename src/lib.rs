@@ -21,7 +21,7 @@
 //! | [`kernels`] | fused operations for the CPU, each with a plain twin that it must equal | nothing of ours |
 //! | [`model`] | the network, its first weights, what a pass may record | kernels, recipe |
 //! | [`train`] | trainer, optimizer, probe, sampler: one call at a time | kernels, model, text, recipe, protocol |
-//! | [`runs`] | run folder, checkpoints, export | train, model, text, recipe, protocol |
+//! | [`runs`] | run folder, checkpoints, models in and out | train, model, text, preset, recipe, protocol |
 //! | [`device`] | adapters: list, try in a child process, open, explain | protocol |
 //! | [`lab`] | the worker thread, the file desk, and single questions | all of the above |
 //! | [`store`] | what is known of a run | protocol, recipe |

@@ -362,6 +362,8 @@ impl App {
         } = self;
         let on_screen = run.as_ref().map_or(&draft.recipe, |run| &run.recipe);
         let run_recipe = store.ready.as_ref().filter(|_| run.is_some()).map(|_| on_screen);
+        let ready = store.ready.as_ref().map(|ready| ready.vocabulary);
+        let vocabulary = draft.vocabulary_beside(run_recipe.zip(ready));
         let view = &settings.view;
         let head_title = head_title(store.attention.as_deref(), view.selected);
         let can_sample = matches!(phase, Phase::Training | Phase::Paused | Phase::Completed);
@@ -369,13 +371,14 @@ impl App {
             actions.extend(match pane {
                 Pane::Recipe => {
                     let recent_texts = &settings.recent_texts;
-                    recipe_panel::ui(ui, &RecipeState { draft, presets, faults, run: run_recipe, recent_texts })
+                    let run = run_recipe;
+                    recipe_panel::ui(ui, &RecipeState { draft, vocabulary, presets, faults, run, recent_texts })
                 }
                 Pane::Loss => loss_view.ui(ui, store, view, overlays),
                 Pane::Heads => attention_view.grid_ui(ui, store, view, &on_screen.data.probe),
                 Pane::Head => attention_view.head_ui(ui, store, view),
                 Pane::Architecture => {
-                    architecture_view::ui(ui, &draft.recipe, draft.vocabulary());
+                    architecture_view::ui(ui, &draft.recipe, vocabulary);
                     Vec::new()
                 }
                 Pane::Sample => sample_view.ui(ui, store, &on_screen.sampling, can_sample),

@@ -121,6 +121,18 @@ impl Draft {
         }
     }
 
+    /// Distinct tokens of the model that is counted and drawn: of the run's own as long as the draft is still its model on
+    /// its text, else of what Train would make. An imported model has other tokens than the text has characters.
+    #[must_use]
+    pub fn vocabulary_beside(&self, run: Option<(&Recipe, usize)>) -> Option<usize> {
+        match run {
+            Some((run, vocabulary)) if run.model == self.recipe.model && run.data.text == self.recipe.data.text => {
+                Some(vocabulary)
+            }
+            _ => self.vocabulary(),
+        }
+    }
+
     /// Every mistake: the recipe's own, and those between recipe and text.
     #[must_use]
     pub fn faults(&self) -> Vec<Fault> {
@@ -236,6 +248,18 @@ mod tests {
         let probe = plain.recipe.data.probe.clone();
         plain.take_text(TextSource::BuiltIn, TextSummary::built_in());
         assert_eq!(plain.recipe.data.probe, probe, "what fits is kept");
+    }
+
+    #[test]
+    fn an_opened_model_is_counted_with_its_own_tokens_until_it_is_changed() {
+        let mut draft = Draft::from_preset(preset::first());
+        draft.text = TextState::Known(Box::new(TextSummary::built_in()));
+        let characters = draft.vocabulary();
+        let run = draft.recipe.clone();
+        assert_eq!(draft.vocabulary_beside(Some((&run, 50_257))), Some(50_257));
+        assert_eq!(draft.vocabulary_beside(None), characters);
+        draft.recipe.model.layers += 1;
+        assert_eq!(draft.vocabulary_beside(Some((&run, 50_257))), characters, "Train would learn characters");
     }
 
     #[test]

@@ -20,6 +20,8 @@ use crate::recipe::{Fault, Field, Recipe, TextSource, bytes_text, grouped};
 /// What the pane shows.
 pub struct RecipeState<'a> {
     pub draft: &'a Draft,
+    /// Distinct tokens of the model that is counted.
+    pub vocabulary: Option<usize>,
     pub presets: &'a [Preset],
     pub faults: &'a [Fault],
     /// The recipe of the run that is there, as far as it has been changed since.
@@ -168,7 +170,7 @@ fn costs(ui: &mut Ui, state: &RecipeState<'_>) {
         let counted = [Field::Layers, Field::Heads, Field::Width, Field::Context, Field::Batch];
         counted.contains(&fault.field) || matches!(fault.field, Field::KeyValueHeads | Field::MlpWidth)
     });
-    let vocabulary = state.draft.vocabulary().filter(|_| sound);
+    let vocabulary = state.vocabulary.filter(|_| sound);
     let rows = [
         ("Weights", vocabulary.map(|size| grouped(recipe.model.parameter_count(size)))),
         ("File", vocabulary.map(|size| bytes_text(recipe.model.file_bytes(size)))),

@@ -31,7 +31,14 @@ fn pane(preset: &str) -> (Harness<'static>, Shared) {
     let mut harness = builder.build_ui(move |ui| {
         let Shown { draft, run } = &mut *inside.borrow_mut();
         let faults = draft.faults();
-        let state = RecipeState { draft, presets: &presets, faults: &faults, run: run.as_ref(), recent_texts: &[] };
+        let state = RecipeState {
+            draft,
+            vocabulary: draft.vocabulary(),
+            presets: &presets,
+            faults: &faults,
+            run: run.as_ref(),
+            recent_texts: &[],
+        };
         for action in super::ui(ui, &state) {
             if let Action::EditRecipe(recipe) = action {
                 draft.recipe = *recipe;
