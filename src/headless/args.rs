@@ -49,6 +49,8 @@ pub enum Job {
     Parity(ParityArguments),
     /// Take a run's model away.
     Export(ExportArguments),
+    /// Time training steps or sampled tokens on this machine.
+    Bench(BenchArguments),
     /// What this machine can compute on, what would be chosen, and why.
     Doctor(DoctorArguments),
     /// Make the pictures of the README from the program as it is.
@@ -238,6 +240,38 @@ impl From<FamilyName> for Family {
             FamilyName::Phi3 => Self::Phi3,
         }
     }
+}
+
+#[derive(Debug, Args)]
+pub struct BenchArguments {
+    pub what: BenchKind,
+    /// The preset whose model is timed, in the sizes below.
+    #[arg(long, default_value = "nanogpt-cpu")]
+    pub preset: String,
+    #[arg(long)]
+    pub layers: Option<usize>,
+    #[arg(long)]
+    pub heads: Option<usize>,
+    #[arg(long)]
+    pub width: Option<usize>,
+    #[arg(long)]
+    pub context: Option<usize>,
+    #[arg(long)]
+    pub batch: Option<usize>,
+    /// Training steps; the first ten are not counted.
+    #[arg(long, default_value_t = 110)]
+    pub steps: usize,
+    /// auto, cpu, gpu, or part of an adapter's name.
+    #[arg(long, default_value = "cpu")]
+    pub device: String,
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum BenchKind {
+    Train,
+    Sample,
 }
 
 #[derive(Debug, Args)]

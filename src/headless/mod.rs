@@ -32,6 +32,7 @@ pub fn run(job: Job) -> Result<ExitCode> {
         Job::Import(arguments) => questions::import(&arguments),
         Job::Parity(arguments) => questions::parity(&arguments),
         Job::Export(arguments) => questions::export(&arguments),
+        Job::Bench(arguments) => questions::bench(&arguments),
         Job::Doctor(arguments) => questions::doctor(&arguments),
         #[cfg(feature = "gui")]
         Job::Screenshots { .. } => anyhow::bail!("the pictures are the window's to make"),

@@ -7,11 +7,12 @@ use anyhow::{Result, bail};
 use serde_json::json;
 
 use super::args::{
-    DoctorArguments, EvaluateArguments, ExportArguments, Format, ImportArguments, ModelArguments, ParityArguments,
-    PromptArguments, SampleArguments,
+    BenchArguments, BenchKind, DoctorArguments, EvaluateArguments, ExportArguments, Format, ImportArguments,
+    ModelArguments, ParityArguments, PromptArguments, SampleArguments,
 };
 use super::train;
 use crate::lab::ask::{self, Opened, Prompt};
+use crate::lab::bench;
 use crate::lab::handle::Place;
 use crate::lab::import;
 use crate::lab::protocol::{DeviceChoice, ExportFormat, HeadId};
@@ -172,6 +173,39 @@ pub(super) fn parity(arguments: &ParityArguments) -> Result<ExitCode> {
         }
     }
     Ok(if checks.iter().all(|check| check.passed) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+pub(super) fn bench(arguments: &BenchArguments) -> Result<ExitCode> {
+    let mut recipe = train::recipe_of(Some(&arguments.preset), None)?;
+    let model = &mut recipe.model;
+    for (size, wanted) in [
+        (&mut model.layers, arguments.layers),
+        (&mut model.heads, arguments.heads),
+        (&mut model.width, arguments.width),
+        (&mut model.context, arguments.context),
+        (&mut recipe.training.batch, arguments.batch),
+    ] {
+        *size = wanted.unwrap_or(*size);
+    }
+    let choice = DeviceChoice::from(arguments.device.as_str());
+    let timing = match arguments.what {
+        BenchKind::Train => bench::train(&recipe, arguments.steps, &choice)?,
+        BenchKind::Sample => bench::sample(&recipe, &choice)?,
+    };
+    if arguments.json {
+        say!("{}", serde_json::to_string(&timing)?);
+    } else {
+        let ms = timing.ms_per_step.or(timing.ms_per_token).unwrap_or_default();
+        let weights = grouped(timing.parameters);
+        let rate = grouped(timing.tokens_per_sec as u64);
+        let each = if timing.ms_per_step.is_some() { "step" } else { "token" };
+        say!(
+            "{}, {} threads, {weights} weights: {ms:.2} ms a {each} (median), {rate} tokens/s",
+            timing.engine,
+            timing.threads
+        );
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 pub(super) fn doctor(arguments: &DoctorArguments) -> Result<ExitCode> {

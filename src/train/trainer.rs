@@ -104,6 +104,11 @@ impl Trainer {
         &self.dataset
     }
 
+    #[must_use]
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
     /// The text, to go on with in another trainer.
     #[must_use]
     pub fn shared_dataset(&self) -> Arc<Dataset> {

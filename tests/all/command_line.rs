@@ -255,6 +255,22 @@ fn texts_that_cannot_be_learned_from_are_named() {
 }
 
 #[test]
+fn a_bench_times_what_it_is_told_to() {
+    let small = ["--layers", "2", "--heads", "2", "--width", "16", "--context", "24", "--batch", "2", "--json"];
+    for (arguments, figure, missing) in [
+        (&["bench", "train", "--steps", "12"][..], "ms_per_step", "ms_per_token"),
+        (&["bench", "sample", "--preset", "phi-micro"], "ms_per_token", "ms_per_step"),
+    ] {
+        let found: Value = serde_json::from_str(&headlight_ok(&[arguments, &small].concat())).expect("JSON");
+        assert!(found[figure].as_f64().is_some_and(|ms| ms > 0.0) && found[missing].is_null(), "{found}");
+        assert!(found["parameters"].as_u64().is_some_and(|count| count > 1000 && count < 40_000), "{found}");
+    }
+    refused(&["bench", "train", "--steps", "5"], &["5 steps are too few"]);
+    refused(&["bench", "sample", "--context", "8"], &["context of 8 is too short"]);
+    refused(&["bench", "train", "--heads", "3"], &["width 128 is not a multiple of 3 heads"]);
+}
+
+#[test]
 fn nonsense_is_refused_with_a_reason() {
     let place = Place::new();
     let train = |preset: &str, words: &[&str]| {

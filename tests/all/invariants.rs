@@ -52,6 +52,7 @@ fn window_store_and_protocol_never_name_burn() {
         "train/",
         "runs/",
         "lab/ask.rs",
+        "lab/bench.rs",
         "lab/import.rs",
         "lab/start.rs",
         "lab/trial.rs",
