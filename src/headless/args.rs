@@ -287,6 +287,9 @@ pub struct DoctorArguments {
     pub recipe: Option<PathBuf>,
     #[arg(long)]
     pub json: bool,
+    /// Say what a run with --insist would take.
+    #[arg(long)]
+    pub insist: bool,
     /// Have one operation compute wrongly on the device, to see that the test finds it.
     #[arg(long, hide = true)]
     pub fault: bool,

@@ -226,7 +226,7 @@ pub(super) fn doctor(arguments: &DoctorArguments) -> Result<ExitCode> {
     let quiet = arguments.json;
     let model = train::recipe_of(arguments.preset.as_deref(), arguments.recipe.as_deref())?.model;
     let choice = DeviceChoice::from(arguments.device.as_str());
-    let found = ask::diagnose(&choice, &model, TRIAL_VOCABULARY, arguments.fault, &mut |what| {
+    let found = ask::diagnose(&choice, &model, TRIAL_VOCABULARY, arguments.fault, arguments.insist, &mut |what| {
         if !quiet {
             eprintln!("{what}");
         }

@@ -209,6 +209,7 @@ pub fn diagnose(
     model: &ModelRecipe,
     vocabulary: usize,
     fault: bool,
+    insist: bool,
     say: &mut dyn FnMut(String),
 ) -> Diagnosis {
     let (adapters, trouble) = match device::survey() {
@@ -216,7 +217,7 @@ pub fn diagnose(
         Err(why) => (Vec::new(), Some(why)),
     };
     let trial = Trial { fault, ..Trial::new(model, vocabulary) }.to_text();
-    let wish = device::Wish { choice, trial: &trial, insist: false };
+    let wish = device::Wish { choice, trial: &trial, insist };
     let (chosen, error) = match device::open(wish, say, &mut || true) {
         Ok(opened) => (Some(opened.report), opened.trouble),
         Err(error) => (None, Some(error.to_string())),

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 pub use crate::device::UNSOUND;
 
 use crate::device;
-use crate::model::{Gpt, values_of};
+use crate::model::{Gpt, relative_difference, values_of};
 use crate::recipe::ModelRecipe;
 use crate::text::{Batch, TokenId};
 use crate::train::{FlatGradients, batch_loss, ids_tensor, logits};
@@ -105,7 +105,8 @@ impl Trial {
         let batch = Batch { inputs: draw(ROWS * length), targets: draw(ROWS * length), rows: ROWS, context: length };
         let cpu = self.compute(&batch, &device::cpu(), false);
         let found = self.compute(&batch, device, self.fault);
-        let gradients = found.gradients.iter().zip(&cpu.gradients).map(|(found, wanted)| relative(found, wanted));
+        let gradients =
+            found.gradients.iter().zip(&cpu.gradients).map(|(found, wanted)| relative_difference(found, wanted));
         let rows = |computed: &Computed| computed.logits.concat();
         let steps: Vec<f32> = found.one_at_a_time.concat();
         Finding {
@@ -143,17 +144,6 @@ struct Computed {
     logits: Vec<Vec<f32>>,
     /// The same positions' logits, each computed without what comes after.
     one_at_a_time: Vec<Vec<f32>>,
-}
-
-/// Norm of the difference over the norm of what is wanted.
-fn relative(found: &[f32], wanted: &[f32]) -> f64 {
-    if found.len() != wanted.len() {
-        return f64::INFINITY;
-    }
-    let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|value| value * value).sum::<f64>().sqrt();
-    let apart = norm(&mut found.iter().zip(wanted).map(|(&a, &b)| f64::from(a) - f64::from(b)));
-    // Some gradients are zero by their nature (a bias of keys) and noise on both sides.
-    apart / norm(&mut wanted.iter().map(|&value| f64::from(value))).max(1e-3)
 }
 
 fn largest(found: &[f32], wanted: &[f32]) -> f64 {

@@ -12,6 +12,18 @@ pub use cache::Cache;
 pub use gpt::{Gpt, attend, split};
 pub use trace::Trace;
 
+/// Norm of the difference over the norm of what is wanted; infinite where the numbers of values differ or one is no number.
+#[must_use]
+pub fn relative_difference(found: &[f32], wanted: &[f32]) -> f64 {
+    let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|value| value * value).sum::<f64>().sqrt();
+    let apart = norm(&mut found.iter().zip(wanted).map(|(&a, &b)| f64::from(a) - f64::from(b)));
+    if found.len() != wanted.len() || apart.is_nan() {
+        return f64::INFINITY;
+    }
+    // A gradient that is zero by its nature (a bias of keys) is noise on both sides: held to an absolute bound.
+    apart / norm(&mut wanted.iter().map(|&value| f64::from(value))).max(1e-3)
+}
+
 /// A tensor's values on the host, row-major. On a GPU this waits for all work before it.
 ///
 /// # Panics

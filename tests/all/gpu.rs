@@ -76,4 +76,9 @@ fn the_doctor_tests_the_recipe_and_finds_a_fault() {
     assert!(!sound && found["chosen"]["kind"] == "cpu", "{found}");
     let error = found["error"].as_str().expect("what is wrong");
     assert!(error.contains("the logits") && error.contains("So the CPU computes"), "{error}");
+
+    // Unless the user insists, and then it is said as loudly.
+    let (sound, found) = doctor(&["--fault", "--insist"]);
+    assert!(!sound && found["chosen"]["name"] == name.as_str(), "{found}");
+    assert!(found["error"].as_str().is_some_and(|error| error.contains("do not trust the numbers")), "{found}");
 }

@@ -144,6 +144,33 @@ fn a_sample_is_what_the_logits_say_and_goes_on_past_the_context() {
 }
 
 #[test]
+fn what_another_model_left_in_the_cache_is_not_used() {
+    let device = headlight::device::cpu();
+    let model = |case: &str| import(&golden(case), None, &device).expect(case);
+    // Of the same shape, but for the weights.
+    let (one, other) = (model("llama-grouped"), model("llama-sharded"));
+    assert_eq!(one.recipe, other.recipe);
+    let after = |first: &Imported| {
+        let settings =
+            SamplingRecipe { prompt: "5 7 9".into(), temperature: 0.0, tokens: 2, ..small_recipe().sampling };
+        let mut sampler = Sampler::new(settings, &one.tokenizer);
+        let mut next = |model: &Imported, step| {
+            let token = sampler.next(&model.model.valid(), Step(step), 16, &one.tokenizer, &device).expect("a token");
+            (token.label, token.alternatives)
+        };
+        let (label, _) = next(first, 0);
+        (label, next(&other, 1).1)
+    };
+    let (label, found) = after(&one);
+    let ids = [5, 7, 9, label.parse().expect("a number")].map(TokenId);
+    let row = logits(&other.model.valid(), &ids, &device).pop().expect("a row");
+    let best = (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b])).expect("a token");
+    let total: f32 = row.iter().map(|logit| (logit - row[best]).exp()).sum();
+    assert_eq!(found[0].0, best.to_string());
+    assert!((found[0].1 - 1.0 / total).abs() < 1e-5, "{found:?}, not {}", 1.0 / total);
+}
+
+#[test]
 fn what_was_read_is_written_again_bit_for_bit() {
     let device = headlight::device::cpu();
     for case in WHOLE {
@@ -321,6 +348,9 @@ fn an_imported_model_is_a_run_like_any_other() {
     fs::write(&learned, numbers).expect("written");
     let model = golden("llama-grouped");
     headlight_ok(&["import", text(&model), "--text", text(&learned), "--out", text(&run)]);
+    // On the built-in dialogues it could not be trained, and that is said.
+    let lettered = headlight_ok(&["import", text(&model), "--out", text(&folder.path().join("lettered"))]);
+    assert!(lettered.contains("not trained") && lettered.contains("token numbers"), "{lettered}");
     let sampled = headlight_ok(&["sample", text(&run), "--prompt", "5 7 9", "--tokens", "4", "--temperature", "0"]);
     assert!(sampled.starts_with("5 7 9 "), "{sampled}");
     let logits: Value =

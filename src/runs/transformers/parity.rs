@@ -15,7 +15,7 @@ use super::super::weights::{Weight, gradients_of};
 use super::super::{RunError, read_bounded};
 use super::{Imported, import, theirs};
 use crate::lab::protocol::Step;
-use crate::model::{Trace, values_of};
+use crate::model::{Trace, relative_difference, values_of};
 use crate::recipe::{Recipe, TrainingRecipe};
 use crate::text::{Batch, Dataset, TokenId};
 use crate::train::{AdamW, Trainer, batch_loss, ids_tensor, logits};
@@ -160,11 +160,7 @@ impl Reference<'_> {
             if wanted.len() != values.len() {
                 return Err(format!("'gradient.{name}' is not {shape:?}"));
             }
-            let square = |values: &mut dyn Iterator<Item = f64>| values.map(|value| value * value).sum::<f64>().sqrt();
-            let apart = square(&mut values.iter().zip(&wanted).map(|(&a, &b)| f64::from(a) - f64::from(b)));
-            // A gradient that is zero by its nature (a bias of keys) is noise on both sides: held to an absolute bound.
-            let size = square(&mut wanted.iter().map(|&value| f64::from(value))).max(1e-3);
-            worst = larger(worst, (apart / size, name));
+            worst = larger(worst, (relative_difference(&values, &wanted), name));
         }
         Ok([losses, worst])
     }
