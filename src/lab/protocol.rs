@@ -1,9 +1,16 @@
 //! What crosses the thread boundary: [`Command`] to the worker, [`Event`] from it. Plain data only, no tensor.
 
+mod look;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+
+pub use look::{
+    Attribution, Cut, EffectsReport, HeadReport, Lens, Look, MeanAttention, Off, Pin, Role, RoleReport, RoleScores,
+    SwitchedReport, Switches, Target, View, Wants,
+};
 
 use crate::recipe::{Recipe, SamplingRecipe};
 

@@ -2,6 +2,7 @@
 
 mod optimizer;
 mod probe;
+pub mod roles;
 mod sampler;
 mod trainer;
 
