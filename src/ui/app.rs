@@ -287,8 +287,8 @@ impl App {
             }
         }
         if let Some(run) = &self.run {
-            if let Some(snapshot) = run.handle.take_attention() {
-                self.store.apply_attention(snapshot);
+            if let Some(look) = run.handle.take_look() {
+                self.store.apply_look(look);
             }
             // A full channel may have refused the wish to stop.
             if run.ending.is_some() {
