@@ -59,6 +59,18 @@ pub fn keep_pruned(file: &RunFile, model: &Gpt, shape: ModelRecipe, place: &Plac
     whole(place, |beside| first_checkpoint(beside, file, model))
 }
 
+/// A place for a run made from another, in the same folder: its name with this behind it.
+#[must_use]
+pub fn beside(run: &Path, what: &str) -> Place {
+    let name = run.file_name().map_or_else(|| "run".into(), |name| name.to_string_lossy());
+    let name = |number: u32| match number {
+        1 => format!("{name}-{what}"),
+        _ => format!("{name}-{what}-{number}"),
+    };
+    let free = (1..).map(|number| run.with_file_name(name(number))).find(|path| !path.exists());
+    Place::At(free.unwrap_or_default())
+}
+
 /// Makes the folder of a run whose weights are there before its first step.
 pub(super) fn first_checkpoint(folder: &Path, file: RunFile, model: &Gpt) -> Result<()> {
     let training = &file.recipe.training;

@@ -54,8 +54,9 @@ pub enum Command {
     MeanAttention(PathBuf),
     /// Give up what is being measured; what was found so far stays.
     StopMeasuring,
-    /// Make a run of the viewed model without the heads that are switched off in the view: [`Event::Made`] answers.
-    Prune(PathBuf),
+    /// Make a run of the viewed model without the heads that are switched off in the view, beside this run's folder:
+    /// [`Event::Made`] answers.
+    Prune,
     /// Measure the loss over the whole validation text: [`Event::EvaluatedWhole`] answers.
     EvaluateWhole,
     /// Go back to the last good checkpoint (offered after [`Event::Diverged`]), paused.

@@ -195,7 +195,7 @@ impl<'a> Worker<'a> {
             Command::MeasureEffects(off) => self.measure_effects(off),
             Command::MeanAttention(path) => self.measure_mean(&path, inbox),
             Command::StopMeasuring => self.measuring = None,
-            Command::Prune(path) => self.prune(&path),
+            Command::Prune => self.prune(),
             Command::Rollback => self.rollback(),
         }
     }

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use super::super::branch;
 use super::super::channel::{Inbox, Outbox};
-use super::super::handle::Place;
 use super::super::looking::Looker;
 use super::super::measuring::{Effects, Mean, Measuring, Subject, SwitchedLoss};
 use super::super::protocol::{Event, Off, RunState, SampleEvent, SampleRequest, Step, View};
@@ -188,7 +187,7 @@ impl Worker<'_> {
         }
     }
 
-    pub(super) fn prune(&mut self, path: &Path) {
+    pub(super) fn prune(&mut self) {
         let (model, step) = match self.looker.whole(&self.trainer) {
             Ok(whole) => whole,
             Err((step, why)) => return self.leave_out(step, why),
@@ -198,7 +197,7 @@ impl Worker<'_> {
         let means = switches.need_means().then(|| self.looker.means_of(&model, step));
         let made = pruned(&model, shape, &switches, means.as_ref());
         let made = made.map_err(anyhow::Error::msg).and_then(|(model, shape)| {
-            branch::keep_pruned(&self.folder.file, &model, shape, &Place::At(path.to_owned()))
+            branch::keep_pruned(&self.folder.file, &model, shape, &branch::beside(self.folder.path(), "pruned"))
         });
         match made {
             Ok(run) => {
