@@ -11,7 +11,7 @@ mod args;
 mod questions;
 mod train;
 
-pub use args::{Arguments, Job, WindowArguments};
+pub use args::{Arguments, BenchArguments, BenchKind, Job, WindowArguments};
 
 use std::process::ExitCode;
 

@@ -32,6 +32,7 @@ use extension::{Kernels, UngradedKernels};
 pub use activation::Activation;
 pub use adamw::AdamWUpdate;
 pub use dropout::DropoutMask;
+pub use team::{limit_threads, threads};
 
 /// Whether the fused operations can take it: f32 on the CPU, with or without autodiff.
 fn is_ours<const D: usize>(x: &Tensor<D>) -> bool {
