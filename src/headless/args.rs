@@ -258,6 +258,9 @@ pub struct BenchArguments {
     pub context: Option<usize>,
     #[arg(long)]
     pub batch: Option<usize>,
+    /// Distinct tokens of the text, at most 20,000.
+    #[arg(long, default_value_t = 65, value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    pub vocabulary: u32,
     /// Training steps; the first ten are not counted.
     #[arg(long, default_value_t = 110)]
     pub steps: usize,

@@ -196,10 +196,10 @@ pub(super) fn bench(arguments: &BenchArguments) -> Result<ExitCode> {
         bail!("this build has no window to measure");
     }
     if wanted(BenchKind::Train) {
-        say_timing(&bench::train(&recipe, arguments.steps, &choice)?, "step", arguments.json)?;
+        say_timing(&bench::train(&recipe, arguments.vocabulary, arguments.steps, &choice)?, "step", arguments.json)?;
     }
     if wanted(BenchKind::Sample) {
-        say_timing(&bench::sample(&recipe, &choice)?, "token", arguments.json)?;
+        say_timing(&bench::sample(&recipe, arguments.vocabulary, &choice)?, "token", arguments.json)?;
     }
     if wanted(BenchKind::Watch) {
         say_watching(&bench::watch(&recipe, &choice)?, arguments.json)?;

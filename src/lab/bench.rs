@@ -22,6 +22,8 @@ use crate::{device, kernels};
 
 /// Steps or tokens that warm caches and compile kernels, and are not counted.
 const WARM_UP: usize = 10;
+/// What random text is made of: a block of Unicode that has enough of them.
+const LETTERS: std::ops::RangeInclusive<char> = '\u{4e00}'..='\u{9fff}';
 /// Runs of each kind when training is watched and when it is not, one after the other, and how long each is timed.
 const ROUNDS: usize = 3;
 const ROUND: Duration = Duration::from_secs(5);
@@ -64,12 +66,12 @@ pub fn limit_threads(threads: usize) {
     kernels::limit_threads(threads);
 }
 
-/// Times `steps` training steps of the recipe on random letters: the time does not depend on the text.
+/// Times `steps` training steps of the recipe on random text of so many letters: the time does not depend on which.
 ///
 /// # Errors
 /// If the recipe makes no sense or the device cannot be had.
-pub fn train(recipe: &Recipe, steps: usize, choice: &DeviceChoice) -> Result<Timing> {
-    let (mut trainer, engine) = trainer(recipe, choice)?;
+pub fn train(recipe: &Recipe, vocabulary: u32, steps: usize, choice: &DeviceChoice) -> Result<Timing> {
+    let (mut trainer, engine) = trainer(recipe, vocabulary, choice)?;
     ensure!(steps > WARM_UP, "{steps} steps are too few: the first {WARM_UP} are not counted");
     let ms = median(steps, || trainer.step().map(|_| true).map_err(Into::into))?;
     let tokens = trainer.tokens_per_step() as f64;
@@ -80,12 +82,13 @@ pub fn train(recipe: &Recipe, steps: usize, choice: &DeviceChoice) -> Result<Tim
 ///
 /// # Errors
 /// As [`train`].
-pub fn sample(recipe: &Recipe, choice: &DeviceChoice) -> Result<Timing> {
-    let (trainer, engine) = trainer(recipe, choice)?;
+pub fn sample(recipe: &Recipe, vocabulary: u32, choice: &DeviceChoice) -> Result<Timing> {
+    let (trainer, engine) = trainer(recipe, vocabulary, choice)?;
     let context = recipe.model.context;
     ensure!(context > 2 * WARM_UP, "a context of {context} is too short: the first {WARM_UP} tokens are not counted");
     let (model, tokenizer, device) = (trainer.validation_model(), &trainer.dataset().tokenizer, trainer.device());
-    let settings = SamplingRecipe { prompt: "A".into(), tokens: context - 1, ..recipe.sampling.clone() };
+    let settings =
+        SamplingRecipe { prompt: LETTERS.start().to_string(), tokens: context - 1, ..recipe.sampling.clone() };
     let mut sampler = Sampler::new(settings, tokenizer);
     let ms = median(context - 1, || Ok(sampler.next(&model, Step(0), context, tokenizer, device).is_some()))?;
     Ok(timing(&trainer, engine, None, Some(ms), 1e3 / ms))
@@ -172,11 +175,11 @@ fn watch_once(recipe: &Recipe, choice: &DeviceChoice, attention_per_sec: f64, fo
     }
 }
 
-fn trainer(recipe: &Recipe, choice: &DeviceChoice) -> Result<(Trainer, String)> {
+fn trainer(recipe: &Recipe, vocabulary: u32, choice: &DeviceChoice) -> Result<(Trainer, String)> {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
-    // 65 of them, as tinyshakespeare has.
-    let letters: Vec<char> = ('A'..='z').chain("0123456".chars()).collect();
-    let text: String = (0..200_000).map(|_| letters[rng.random_range(0..letters.len())]).collect();
+    let letters: Vec<char> = LETTERS.take(vocabulary as usize).collect();
+    let drawn = (0..200_000).map(|_| letters[rng.random_range(0..letters.len())]);
+    let text: String = letters.iter().copied().chain(drawn).collect();
     let dataset = Arc::new(Dataset::from_text("random letters", &text)?);
     if let Some(fault) = recipe.validate(Some(dataset.tokenizer.vocabulary())).first() {
         bail!("{fault}");
