@@ -119,10 +119,10 @@ def sample(_options, device):
     state = {"ids": torch.randint(config.vocab_size, (1, 1), device=device), "cache": None}
 
     def token():
-        found = network(input_ids=state["ids"], past_key_values=state["cache"], use_cache=True)
+        found = network(input_ids=state["ids"], cache=state["cache"], use_cache=True)
         likeliest, which = torch.topk(found.logits[0, -1] / 0.7, 50)
         drawn = which[torch.multinomial(functional.softmax(likeliest, dim=-1), 1)]
-        state.update(ids=drawn.view(1, 1), cache=found.past_key_values)
+        state.update(ids=drawn.view(1, 1), cache=found.cache)
         return drawn.item()
 
     with torch.inference_mode():

@@ -9,7 +9,7 @@ use burn::backend::TensorMetadata;
 use burn::backend::flex::FlexTensor;
 
 use super::dropout::DropoutMask;
-use super::host::{Shared, contiguous, tensor, values};
+use super::host::{Shared, contiguous, spread_chunks, tensor, values};
 use super::matmul::{Matrix, product_at};
 use super::memory::{Block, buffer, scratch};
 use super::team::spread;
@@ -132,6 +132,19 @@ pub(super) fn forward(
     });
     let state = keep.then(|| State { fused, weights: tensor(kept, [batch, heads, length, length]), sizes, mask });
     (tensor(mixed, [batch, length, sizes.mixed_width()]), state)
+}
+
+/// The mixed values without dropout, and the weights that mixed them, `[batch, head, query, key]`, 0 for later keys.
+pub(super) fn traced(fused: FlexTensor, heads: usize, groups: usize) -> (FlexTensor, FlexTensor) {
+    let (mixed, state) = forward(fused, heads, groups, None, true);
+    let State { mut weights, sizes, .. } = state.expect("it was to be kept");
+    let length = sizes.length;
+    spread_chunks(weights.storage_mut(), length * length, |_, weights| {
+        for (first, end) in sizes.blocks() {
+            weights[first * length..end * length].chunks_exact_mut(length).for_each(|row| row[end..].fill(0.0));
+        }
+    });
+    (mixed, weights)
 }
 
 /// Head number `part` of all. `weights_at` says where in `weights` the block that begins with a query puts its rows, `length` apart.

@@ -68,6 +68,12 @@ pub trait Kernels: Backend {
 /// What is computed outside of any graph.
 #[backend_extension(Flex)]
 pub trait UngradedKernels: Backend {
+    /// The mixed values, and the weights.
+    fn fused_traced_attention(
+        joined: FloatTensor<Self>,
+        heads: usize,
+        groups: usize,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
     /// The mixed values, and what is kept.
     fn fused_cached_attention(
         joined: FloatTensor<Self>,
@@ -88,6 +94,10 @@ pub trait UngradedKernels: Backend {
 }
 
 impl UngradedKernels for Flex {
+    fn fused_traced_attention(joined: FlexTensor, heads: usize, groups: usize) -> (FlexTensor, FlexTensor) {
+        attention::traced(joined, heads, groups)
+    }
+
     fn fused_cached_attention(
         joined: FlexTensor,
         kept: FlexTensor,

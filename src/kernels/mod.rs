@@ -114,6 +114,16 @@ pub fn causal_attention(
         .then(|| Tensor::from_dispatch(Dispatch::fused_attention(joined.clone().into_dispatch(), heads, groups, mask)))
 }
 
+/// As [`causal_attention`] without dropout, and the weights, `[batch, head, query, key]`. Outside of any graph.
+#[must_use]
+pub fn traced_attention(joined: &Tensor<3>, heads: usize, groups: usize) -> Option<(Tensor<3>, Tensor<4>)> {
+    if !is_ours(joined) || joined.device().is_autodiff() {
+        return None;
+    }
+    let (mixed, weights) = Dispatch::fused_traced_attention(joined.clone().into_dispatch(), heads, groups);
+    Some((Tensor::from_dispatch(mixed), Tensor::from_dispatch(weights)))
+}
+
 /// Each number dropped or grown as the mask says.
 #[must_use]
 pub fn dropout<const D: usize>(x: Tensor<D>, mask: DropoutMask) -> Tensor<D> {

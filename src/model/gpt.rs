@@ -151,9 +151,14 @@ impl Attention {
         add_linear(residual, &self.projection, mixed, &self.output_dropout)
     }
 
-    fn mix(&self, joined: Tensor<3>, trace: Option<&mut Trace>) -> Tensor<3> {
+    fn mix(&self, joined: Tensor<3>, mut trace: Option<&mut Trace>) -> Tensor<3> {
         let (heads, groups) = (self.heads, self.groups);
-        if trace.is_none() {
+        if let Some(trace) = trace.as_deref_mut() {
+            if let Some((mixed, pattern)) = kernels::traced_attention(&joined, heads, groups) {
+                trace.record_pattern(pattern);
+                return mixed;
+            }
+        } else {
             let mask = DropoutMask::draw(self.weights_dropout.prob, &joined.device());
             if let Some(mixed) = kernels::causal_attention(&joined, heads, groups, mask) {
                 return mixed;

@@ -4,7 +4,7 @@ use burn::tensor::Device;
 
 use super::trainer::ids_tensor;
 use crate::lab::protocol::{AttentionSnapshot, Step};
-use crate::model::{Gpt, Trace, values_of};
+use crate::model::{Gpt, Trace, append_values, values_of};
 use crate::text::{TokenId, Tokenizer, unknown_note};
 
 /// The longest probe, in tokens: a snapshot holds its square for every head.
@@ -58,7 +58,8 @@ pub fn record_attention(
     let patterns = trace.into_patterns();
     let layers = patterns.len();
     let heads = patterns.first().map_or(0, |pattern| pattern.dims()[1]);
-    let weights = patterns.into_iter().flat_map(values_of).collect();
+    let mut weights = Vec::with_capacity(layers * heads * probe.ids.len() * probe.ids.len());
+    patterns.into_iter().for_each(|pattern| append_values(pattern, &mut weights));
     let tokens = probe.ids.iter().map(|&id| tokenizer.label(id)).collect();
     AttentionSnapshot { step, tokens, layers, heads, weights, note: probe.note.clone() }
 }

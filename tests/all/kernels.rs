@@ -158,6 +158,31 @@ fn causal_attention() {
 }
 
 #[test]
+fn traced_attention() {
+    // batch, position, heads, groups, head width
+    for [batch, length, heads, groups, head_width] in
+        [[1, 1, 1, 1, 1], [2, 5, 2, 1, 3], [1, 64, 4, 4, 8], [3, 65, 2, 2, 20], [1, 200, 3, 1, 8]]
+    {
+        let width = (heads + 2 * groups) * head_width;
+        let values = numbers(&mut ChaCha8Rng::seed_from_u64(2), batch * length * width);
+        let joined = Tensor::<3>::from_data(TensorData::new(values, [batch, length, width]), &device::cpu());
+        let (mixed, pattern) = kernels::traced_attention(&joined, heads, groups).expect("the CPU has it");
+        let (mut wanted_pattern, [query, keys_values]) = (None, split(joined.clone(), heads, groups));
+        let wanted = attend(query, keys_values, heads, groups, |pattern| {
+            wanted_pattern = Some(pattern.clone());
+            pattern
+        });
+        assert!(apart(&values_of(mixed), &values_of(wanted)) < TOLERANCE);
+        let (found, wanted) = (values_of(pattern), values_of(wanted_pattern.expect("it was shown")));
+        assert!(apart(&found, &wanted) < TOLERANCE);
+        let later = |&(place, _): &(usize, &f32)| place % length > place / length % length;
+        assert!(found.iter().enumerate().filter(later).all(|(_, &weight)| weight == 0.0), "a later key has a weight");
+        let graded = Tensor::<3>::zeros([batch, length, width], &device::cpu().autodiff());
+        assert!(kernels::traced_attention(&graded, heads, groups).is_none(), "it is not in the graph of gradients");
+    }
+}
+
+#[test]
 fn causal_attention_with_dropout() {
     // batch, position, heads, groups, head width
     let shapes =
