@@ -30,6 +30,7 @@ const SIDE_HEADS: usize = 6;
 const PROBE_TOKENS: usize = 256;
 /// How long something may take to come about.
 const LIMIT: Duration = Duration::from_secs(120);
+/// How long a window is watched in which nothing happens.
 const REST: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Serialize)]
@@ -41,7 +42,7 @@ struct Figures {
     /// 36 heads of 256² that change 10 times a second, a curve of a million points, a sample that grows.
     frame_ms_median: f64,
     frame_ms_p99: f64,
-    /// Pixels of new textures that such a change hands to the driver, mean.
+    /// New textures that such a change hands to the driver, mean.
     texture_bytes: usize,
     idle: Rest,
     paused: Rest,
@@ -236,7 +237,7 @@ impl Stage {
         Ok(())
     }
 
-    /// A while in which nothing happens, after what moved has come to rest.
+    /// A while in which nothing happens, after what moves by itself, such as notices that go away, has come to rest.
     fn rest(&mut self) -> Rest {
         self.frames_until(Instant::now() + 2 * REST, |_| false);
         let (started, before) = (Instant::now(), cpu_time());
