@@ -84,12 +84,13 @@ def beside(programs, options):
     shape = "{layers} layers, {heads} heads, width {width}, {batch} × {context} tokens".format
     rows = []
     for name, sizes in (("small", SMALL), ("large", LARGE)):
-        sizes = {**sizes, **steps}
-        rows.append((f"a training step, {name}: {shape(**sizes)}", in_turns(ours, theirs, sizes, options.threads, options.rounds)))
+        found = in_turns(ours, theirs, {**sizes, **steps}, options.threads, options.rounds)
+        rows.append((f"a training step, {name}: {shape(**sizes)}", found))
     if their_sampler:
         found = in_turns(our_sampler, their_sampler, {}, options.threads, options.rounds, key="ms_per_token")
         rows.append(("a sampled token, OPT of GuppyLM's shape, context 128", found))
-    print(f"{rows[0][1][0].engine} beside {rows[0][1][1].engine}: medians of {options.rounds} runs each, in turns\n")
+    engines = " beside ".join(found.engine for found in rows[0][1])
+    print(f"{engines}: medians of {options.rounds} runs each, in turns; in brackets the quickest and the slowest\n")
     print("| what | weights | Headlight, ms | PyTorch, ms | times as fast | memory | PyTorch's |")
     print("|---|---|---|---|---|---|---|")
     for what, (mine, other) in rows:
@@ -103,8 +104,8 @@ def beside(programs, options):
 
 def growth(programs, options):
     ours, theirs, *_ = programs
-    print("\nms a step, Headlight / PyTorch (times as fast), " + ", ".join(f"{k} {v}" for k, v in GROWN_FROM.items() if k != "steps")
-          + " but for the one that grows\n")
+    usual = ", ".join(f"{name} {value}" for name, value in GROWN_FROM.items() if name != "steps")
+    print(f"\nms a step, Headlight / PyTorch (times as fast): {usual} but for the one that grows\n")
     heading = [f"{threads} thread{'s' if threads > 1 else ''}" for threads in GROWTH_THREADS]
     print("| | " + " | ".join(heading) + " | memory |")
     print("|---|" + "---|" * (len(heading) + 1))
@@ -117,7 +118,8 @@ def growth(programs, options):
             for threads in GROWTH_THREADS:
                 mine, other = in_turns(ours, theirs, sizes, threads, options.rounds)
                 cells.append(f"{mine.ms:.2f} / {other.ms:.2f} ({other.ms / mine.ms:.2f})")
-            print(f"| {name} {value} | {' | '.join(cells)} | {mebibytes(mine.peak)} / {mebibytes(other.peak)} |", flush=True)
+            memory = f"{mebibytes(mine.peak)} / {mebibytes(other.peak)}"
+            print(f"| {name} {value} | {' | '.join(cells)} | {memory} |", flush=True)
 
 
 def main():

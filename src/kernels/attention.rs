@@ -147,7 +147,8 @@ pub(super) fn traced(fused: FlexTensor, heads: usize, groups: usize) -> (FlexTen
     (mixed, weights)
 }
 
-/// Head number `part` of all. `weights_at` says where in `weights` the block that begins with a query puts its rows, `length` apart.
+/// Head number `part` of all. `weights_at` says where in `weights` the block that begins with a query puts its rows,
+/// `length` apart.
 fn mix(
     sizes: &Sizes,
     fused: &[f32],
@@ -274,7 +275,8 @@ vectorised! {
         end: usize,
         scale: f32,
     ), FUSED => {
-        for ((gradients, used), weights) in gradients.chunks_mut(stride).zip(used.chunks(stride)).zip(weights.chunks(stride)) {
+        let rows = gradients.chunks_mut(stride).zip(used.chunks(stride)).zip(weights.chunks(stride));
+        for ((gradients, used), weights) in rows {
             let (gradients, used, weights) = (&mut gradients[..end], &used[..end], &weights[..end]);
             let mean = sum_of([&*gradients, used], |[gradient, used]| gradient * used);
             for ((gradient, &used), &weight) in gradients.iter_mut().zip(used).zip(weights) {
