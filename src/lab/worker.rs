@@ -392,7 +392,9 @@ impl<'a> Worker<'a> {
         let tokenizer = &self.trainer.dataset().tokenizer;
         let snapshot = record_attention(&model, &self.probe, tokenizer, self.trainer.step_count(), &self.device);
         self.attention_stale = false;
-        let rest = Duration::from_secs_f64(1.0 / rate).max(started.elapsed() * ATTENTION_SHARE);
+        // Counted from when it was due: the step that was waited for would make it rarer.
+        let (interval, late) = (Duration::from_secs_f64(1.0 / rate), started - self.attention_due);
+        let rest = (interval - late.min(interval)).max(started.elapsed() * ATTENTION_SHARE);
         self.attention_due = started + rest;
         self.outbox.put_attention(snapshot);
     }
