@@ -12,7 +12,7 @@ mod insight;
 mod questions;
 mod train;
 
-pub use args::{Arguments, Job, WindowArguments};
+pub use args::{Arguments, BenchArguments, BenchKind, Job, WindowArguments};
 
 use std::process::ExitCode;
 

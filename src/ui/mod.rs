@@ -6,6 +6,7 @@ mod app;
 mod apply;
 mod architecture_view;
 pub mod attention_view;
+mod bench;
 pub mod colormap;
 mod dialogs;
 mod draft;
@@ -37,6 +38,7 @@ use eframe::egui::{IconData, ViewportBuilder};
 
 use crate::lab::protocol::DeviceChoice;
 use app::{App, AppOptions};
+pub use bench::bench;
 pub use screenshots::screenshots;
 use settings::Loaded;
 

@@ -265,6 +265,17 @@ fn a_bench_times_what_it_is_told_to() {
         assert!(found[figure].as_f64().is_some_and(|ms| ms > 0.0) && found[missing].is_null(), "{found}");
         assert!(found["parameters"].as_u64().is_some_and(|count| count > 1000 && count < 40_000), "{found}");
     }
+    let train = [&["bench", "train", "--steps", "12", "--threads", "1", "--vocabulary", "600"][..], &small].concat();
+    let found: Value = serde_json::from_str(&headlight_ok(&train)).expect("JSON");
+    assert_eq!(found["threads"], 1);
+    assert!(found["parameters"].as_u64().is_some_and(|count| count > 16 * 600), "{found}");
+    assert!(!cfg!(target_os = "linux") || found["peak_memory_bytes"].as_u64().is_some_and(|bytes| bytes > 1 << 20));
+    if cfg!(feature = "gui") {
+        // The process that the window's start is timed with; it needs no display.
+        headlight_ok(&["bench", "ui", "--first-frame"]);
+    } else {
+        refused(&["bench", "ui"], &["no window to measure"]);
+    }
     refused(&["bench", "train", "--steps", "5"], &["5 steps are too few"]);
     refused(&["bench", "sample", "--context", "8"], &["context of 8 is too short"]);
     refused(&["bench", "train", "--heads", "3"], &["width 128 is not a multiple of 3 heads"]);
