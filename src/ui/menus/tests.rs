@@ -30,6 +30,7 @@ fn commands_follow_the_run() {
         waiting: false,
         blocked: None,
         has_curve: false,
+        found: Vec::new(),
         is_parity_run: false,
         sampling,
     };
