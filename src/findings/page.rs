@@ -205,6 +205,6 @@ mod tests {
         for name in ["title", "data", "version"] {
             assert!(TEMPLATE.contains(&format!("{{{{{name}}}}}")), "{name}");
         }
-        assert!(!TEMPLATE.contains("http") && !TEMPLATE.contains("src=") && !TEMPLATE.contains("url("));
+        assert!(!TEMPLATE.contains("://") && !TEMPLATE.contains("src=") && !TEMPLATE.contains("url("));
     }
 }

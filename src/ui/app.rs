@@ -538,4 +538,4 @@ impl eframe::App for App {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -213,3 +213,6 @@ pub fn tab_menu(ui: &mut Ui, pane: Pane) -> Vec<Action> {
     }
     actions
 }
+
+#[cfg(test)]
+mod tests;
