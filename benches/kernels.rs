@@ -135,7 +135,7 @@ mod causal_attention {
     fn plain(bencher: Bencher<'_, '_>) {
         time(bencher, |joined| {
             let [query, keys_values] = split(joined, HEADS, HEADS);
-            attend(query, keys_values, HEADS, HEADS, |pattern| pattern)
+            attend(query, keys_values, HEADS, HEADS, None, |pattern| pattern)
         });
     }
 }

@@ -49,6 +49,8 @@ pub enum Job {
     Effects(EffectsArguments),
     /// The prediction after each layer (logit lens), and the parts of a logit.
     Lens(LensArguments),
+    /// Write an HTML page of what every head does on a prompt: one file that opens in any browser, also offline.
+    Page(PageArguments),
     /// Make a run that goes on from a kept step of another.
     Fork(ForkArguments),
     /// Make a run without some heads of another's model.
@@ -226,6 +228,15 @@ pub struct LensArguments {
     /// The number of the token whose logit that is; else the likeliest one's.
     #[arg(long, requires = "attribute")]
     pub token: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub struct PageArguments {
+    #[command(flatten)]
+    pub prompt: PromptArguments,
+    /// The file to write.
+    #[arg(long)]
+    pub out: PathBuf,
 }
 
 #[derive(Debug, Args)]

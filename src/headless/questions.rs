@@ -75,7 +75,7 @@ pub(super) fn prompt_of(text: Option<&str>, ids: Option<&[u32]>) -> Option<Promp
     }
 }
 
-fn prompt(arguments: &PromptArguments) -> Prompt {
+pub(super) fn prompt(arguments: &PromptArguments) -> Prompt {
     let given = prompt_of(arguments.prompt.as_deref(), arguments.ids.as_deref());
     given.expect("one of them is required")
 }

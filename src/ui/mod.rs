@@ -24,6 +24,7 @@ mod roles_view;
 pub mod sample_view;
 mod screenshots;
 pub mod settings;
+mod takeaway;
 pub mod theme;
 mod timeline;
 mod tokens_view;

@@ -219,6 +219,12 @@ fn every_question_has_an_answer() {
     let sum: f64 = row.as_array().expect("a row").iter().map(|weight| weight.as_f64().expect("a weight")).sum();
     assert!((sum - 1.0).abs() < 1e-5);
 
+    let page = place.argument("page.html");
+    headlight_ok(&["page", &run, "--prompt", "red", "--out", &page]);
+    let html = fs::read_to_string(&page).expect("a page");
+    assert!(html.starts_with("<!doctype html>") && html.contains(r#""tokens":["r","e","d"]"#));
+    refused(&["page", &run, "--prompt", "red", "--out", &place.argument("no/page.html")], &["page.html"]);
+
     let (weights, copy) = (place.argument("weights"), place.argument("copy"));
     headlight_ok(&["export", &run, "--format", "safetensors", "--out", &weights]);
     assert!(place.path("weights/model.safetensors").is_file() && place.path("weights/config.json").is_file());
