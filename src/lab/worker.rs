@@ -285,6 +285,7 @@ impl<'a> Worker<'a> {
         }
         let started = Instant::now();
         let Some((train_loss, validation_loss)) = self.trainer.evaluate(&mut || inbox.goes_on()) else { return false };
+        let accuracy = self.trainer.accuracy(&mut || inbox.goes_on());
         self.elapsed_secs += started.elapsed().as_secs_f64();
         if !(train_loss.is_finite() && validation_loss.is_finite()) {
             self.diverged(&format!(
@@ -294,7 +295,7 @@ impl<'a> Worker<'a> {
             return false;
         }
         let best = self.best.is_none_or(|best| validation_loss < best);
-        let report = ValidationReport { step, train_loss, validation_loss, best };
+        let report = ValidationReport { step, train_loss, validation_loss, best, accuracy };
         self.evaluated = Some(step.0);
         let written = self.folder.log_validation(report);
         self.log_result(written);

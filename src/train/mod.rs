@@ -1,11 +1,13 @@
 //! Training, evaluation, probing and sampling: synchronous, one call at a time, no threads and no window.
 
+mod lesson;
 mod optimizer;
 mod probe;
 pub mod roles;
 mod sampler;
 mod trainer;
 
+pub use lesson::{Question, accuracy, questions, share_right};
 pub use optimizer::{AdamW, FlatGradients, Moments};
 pub use probe::{Probe, logits, record_attention};
 pub use sampler::{Sampler, distribution};
