@@ -113,6 +113,13 @@ pub struct TrainingRecipe {
     pub evaluation_interval: u64,
     /// Random batches of each split in such a look.
     pub evaluation_batches: usize,
+    /// Room for the checkpoints of earlier steps, in megabytes (of a million bytes); 0 keeps none.
+    #[serde(default = "usual_timeline")]
+    pub timeline_megabytes: u64,
+}
+
+const fn usual_timeline() -> u64 {
+    1000
 }
 
 /// How text is drawn from the model.
@@ -156,6 +163,7 @@ pub enum Field {
     GradientClip,
     EvaluationInterval,
     EvaluationBatches,
+    Timeline,
     SampleTokens,
     Temperature,
     TopP,
@@ -268,6 +276,7 @@ impl TrainingRecipe {
         }
         in_range(faults, Field::EvaluationInterval, "evaluation interval", self.evaluation_interval, 1, 1_000_000);
         in_range(faults, Field::EvaluationBatches, "evaluation batches", self.evaluation_batches, 1, 1000);
+        in_range(faults, Field::Timeline, "timeline megabytes", self.timeline_megabytes, 0, 1_000_000);
     }
 }
 

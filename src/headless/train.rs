@@ -233,6 +233,12 @@ impl Terminal {
             Event::Progress(_)
             | Event::StateChanged(_)
             | Event::EvaluatedWhole(_)
+            | Event::Kept { .. }
+            | Event::Roles(_)
+            | Event::Effects(_)
+            | Event::Switched(_)
+            | Event::MeanAttention(_)
+            | Event::Made { .. }
             | Event::Diverged { .. }
             | Event::WentBack { .. } => {}
             Event::Finished(_) => {
@@ -274,7 +280,15 @@ fn print_json(event: &Event) -> Result<()> {
         Event::Diverged { step, message } => line(json!({ "step": step, "text": message }), "diverged"),
         Event::Finished(Outcome::Stopped) => line(json!({ "outcome": "stopped" }), "finished"),
         Event::Finished(Outcome::Failed(why)) => line(json!({ "outcome": "failed", "text": why }), "finished"),
-        // The command line asks for neither.
-        Event::Sampled(_) | Event::EvaluatedWhole(_) | Event::WentBack { .. } => Ok(()),
+        // It is in the run's folder, or the command line does not ask for it.
+        Event::Kept { .. }
+        | Event::Roles(_)
+        | Event::Effects(_)
+        | Event::Switched(_)
+        | Event::MeanAttention(_)
+        | Event::Made { .. }
+        | Event::Sampled(_)
+        | Event::EvaluatedWhole(_)
+        | Event::WentBack { .. } => Ok(()),
     }
 }

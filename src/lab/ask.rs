@@ -14,7 +14,7 @@ use crate::model::Gpt;
 use crate::recipe::{ModelRecipe, SamplingRecipe, TextSource};
 use crate::runs::{Checkpoint, Kept, Owner, RunError, RunFile, RunFolder, copy_run, export_safetensors, transformers};
 use crate::text::{Dataset, TokenId};
-use crate::train::{Probe, Sampler, accuracy, evaluate_whole, record_attention};
+use crate::train::{Probe, Sampler, Seen, accuracy, evaluate_whole};
 
 /// The model of a run's last (or best) checkpoint. Training may go on in the folder meanwhile.
 pub struct Opened {
@@ -98,10 +98,10 @@ impl Opened {
         settings: SamplingRecipe,
         mut write: impl FnMut(&str) -> Result<(), E>,
     ) -> Result<String, E> {
-        let (tokenizer, context) = (&self.file.tokenizer, self.file.recipe.model.context);
+        let (tokenizer, recipe) = (&self.file.tokenizer, &self.file.recipe.model);
         let mut sampler = Sampler::new(settings, tokenizer);
         write(&sampler.prompt)?;
-        while let Some(token) = sampler.next(&self.model, self.step, context, tokenizer, &self.device) {
+        while let Some(token) = sampler.next(&self.model, self.step, recipe, tokenizer, &self.device) {
             write(&token.text)?;
         }
         Ok(sampler.note)
@@ -128,7 +128,12 @@ impl Opened {
     /// As [`logits`](Self::logits).
     pub fn attention(&self, prompt: &Prompt) -> Result<AttentionSnapshot> {
         let probe = self.read(prompt)?;
-        Ok(record_attention(&self.model, &probe, &self.file.tokenizer, self.step, &self.device))
+        Ok(self.seen().attention(&probe))
+    }
+
+    fn seen(&self) -> Seen<'_> {
+        let RunFile { recipe, tokenizer, .. } = &self.file;
+        Seen { model: &self.model, recipe: &recipe.model, tokenizer, device: &self.device, step: self.step }
     }
 
     fn read(&self, prompt: &Prompt) -> Result<Probe> {

@@ -57,7 +57,7 @@ pub fn sample(recipe: &Recipe, choice: &DeviceChoice) -> Result<Timing> {
     let (model, tokenizer, device) = (trainer.validation_model(), &trainer.dataset().tokenizer, trainer.device());
     let settings = SamplingRecipe { prompt: "A".into(), tokens: context - 1, ..recipe.sampling.clone() };
     let mut sampler = Sampler::new(settings, tokenizer);
-    let ms = median(context - 1, || Ok(sampler.next(&model, Step(0), context, tokenizer, device).is_some()))?;
+    let ms = median(context - 1, || Ok(sampler.next(&model, Step(0), &recipe.model, tokenizer, device).is_some()))?;
     Ok(timing(&trainer, engine, None, Some(ms), 1e3 / ms))
 }
 

@@ -5,18 +5,18 @@ use std::collections::VecDeque;
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
 
 use super::handle::Wake;
-use super::protocol::{AttentionSlot, AttentionSnapshot, Command, Event, Outcome};
+use super::protocol::{Command, Event, Look, LookSlot, Outcome, View};
 
 /// The worker's way out: events in order, attention as a latest value, a wake for who waits.
 pub struct Outbox {
     events: Sender<Event>,
-    attention: AttentionSlot,
+    looks: LookSlot,
     wake: Wake,
 }
 
 impl Outbox {
-    pub(super) const fn new(events: Sender<Event>, attention: AttentionSlot, wake: Wake) -> Self {
-        Self { events, attention, wake }
+    pub(super) const fn new(events: Sender<Event>, looks: LookSlot, wake: Wake) -> Self {
+        Self { events, looks, wake }
     }
 
     /// Sends in order, waiting for room; `false` when nobody listens any more, which ends the run.
@@ -31,8 +31,8 @@ impl Outbox {
         self.events.send(event).is_ok()
     }
 
-    pub(super) fn put_attention(&self, snapshot: AttentionSnapshot) {
-        self.attention.put(snapshot);
+    pub(super) fn put_look(&self, look: Look) {
+        self.looks.put(look);
         (self.wake)();
     }
 
@@ -68,6 +68,19 @@ impl<'a> Inbox<'a> {
             }
         }
         false
+    }
+
+    /// The newest of the views that were asked for in the middle of long work.
+    pub(super) fn take_view(&mut self) -> Option<View> {
+        let mut newest = None;
+        self.early.retain(|command| match command {
+            Command::Look(view) => {
+                newest = Some((**view).clone());
+                false
+            }
+            _ => true,
+        });
+        newest
     }
 
     /// The next command; waits for it if `wait`, else `None` when there is none. A closed channel means stop.

@@ -14,8 +14,10 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use super::branch;
 use super::handle::{Place, Wake};
 use super::import::{ImportReport, import};
+use super::protocol::Step;
 use crate::preset::Preset;
 use crate::recipe::{Recipe, TextSource, bytes_text};
 use crate::{device, runs};
@@ -53,6 +55,12 @@ pub enum Job {
         from: PathBuf,
         place: Place,
         base: Box<Recipe>,
+    },
+    /// Makes a run that goes on from a kept step of another, beside it.
+    Fork {
+        run: PathBuf,
+        step: Step,
+        changes: Option<Box<Recipe>>,
     },
     /// Slow: asks the drivers in a child process.
     ListAdapters,
@@ -92,6 +100,10 @@ pub enum Done {
     Imported {
         from: PathBuf,
         result: Result<Box<ImportReport>, String>,
+    },
+    Forked {
+        run: PathBuf,
+        result: Result<PathBuf, String>,
     },
     Adapters(Result<Vec<Adapter>, String>),
     /// Something else that went wrong, in a sentence.
@@ -242,6 +254,11 @@ impl Clerk {
                 let result = import(&from, &place, None, &base);
                 let result = result.map(Box::new).map_err(|error| format!("{error:#}"));
                 Done::Imported { from, result }
+            }),
+            Job::Fork { run, step, changes } => self.aside("headlight-fork", move || {
+                let place = branch::beside(&run, &format!("from-{}", step.0));
+                let result = branch::fork(&run, step, &place, changes.as_deref());
+                Done::Forked { run, result: result.map_err(|error| format!("{error:#}")) }
             }),
             // The drivers may take seconds.
             Job::ListAdapters => self.aside("headlight-adapters", || Done::Adapters(device::survey())),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::channel::Outbox;
-use super::protocol::{AttentionSlot, AttentionSnapshot, Command, DeviceChoice, Event, Outcome, Step};
+use super::protocol::{Command, DeviceChoice, Event, Look, LookSlot, Outcome, Step};
 use super::worker;
 use crate::recipe::Recipe;
 
@@ -55,7 +55,7 @@ pub enum Place {
 pub struct RunHandle {
     commands: Sender<Command>,
     events: Receiver<Event>,
-    attention: AttentionSlot,
+    looks: LookSlot,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -75,8 +75,8 @@ impl RunHandle {
     {
         let (command_sender, command_receiver) = bounded(256);
         let (event_sender, event_receiver) = bounded(256);
-        let attention = AttentionSlot::default();
-        let outbox = Outbox::new(event_sender, attention.clone(), wake);
+        let looks = LookSlot::default();
+        let outbox = Outbox::new(event_sender, looks.clone(), wake);
         let thread = std::thread::Builder::new().name("headlight-worker".into()).spawn(move || {
             let outcome = catch_unwind(AssertUnwindSafe(|| body(&outbox, &command_receiver))).unwrap_or_else(|panic| {
                 // A device that failed is tried anew before it is used again.
@@ -86,7 +86,7 @@ impl RunHandle {
             outbox.finish(outcome);
         });
         let thread = thread.expect("the system starts a thread");
-        Self { commands: command_sender, events: event_receiver, attention, thread: Some(thread) }
+        Self { commands: command_sender, events: event_receiver, looks, thread: Some(thread) }
     }
 
     /// Hands a command over without waiting; `false` when the worker is gone or far behind.
@@ -108,8 +108,8 @@ impl RunHandle {
 
     /// The newest attention snapshot since the last call.
     #[must_use]
-    pub fn take_attention(&self) -> Option<Arc<AttentionSnapshot>> {
-        self.attention.take()
+    pub fn take_look(&self) -> Option<Arc<Look>> {
+        self.looks.take()
     }
 
     /// Ends the worker after a checkpoint and waits for it: for the end of the program.

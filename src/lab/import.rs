@@ -1,22 +1,19 @@
 //! A model of another program becomes a run.
 
-use std::fs;
 use std::path::Path;
 
 use anyhow::{Result, ensure};
 use burn::module::Module;
 use serde::Serialize;
 
+use super::branch::{first_checkpoint, whole};
 use super::handle::Place;
-use super::protocol::{Family, Step};
+use super::protocol::Family;
 use crate::device;
 use crate::recipe::{DataRecipe, Recipe, SamplingRecipe, TextSource};
 use crate::runs::transformers::{self, Imported};
-use crate::runs::{
-    Checkpoint, Kept, Owner, RunFile, RunFolder, TrainingState, default_root, folder_beside, new_folder, put_in_place,
-};
+use crate::runs::{RunFile, RunFolder};
 use crate::text::{Dataset, TextSummary, TokenId, Tokenizer};
-use crate::train::AdamW;
 
 /// Memory that further training of an imported model may take; its batch is made to fit.
 const TRAINING_BYTES: u64 = 4 << 30;
@@ -57,39 +54,16 @@ pub fn import(from: &Path, place: &Place, context: Option<usize>, base: &Recipe)
     if let Some(fault) = recipe.validate(Some(tokenizer.vocabulary())).first() {
         anyhow::bail!("{}: {fault}", from.display());
     }
-    let run = match place {
-        Place::At(path) => path.clone(),
-        Place::Named(name) => new_folder(&default_root(), name),
-    };
-    let report = ImportReport {
+    let mut report = ImportReport {
         family,
         parameters: model.num_params() as u64,
         vocabulary: tokenizer.vocabulary(),
-        run: run.clone(),
+        run: std::path::PathBuf::new(),
         notes,
     };
-    // Beside it and then renamed: half a run would open with weights that nobody trained.
-    let beside = folder_beside(&run)?;
-    if let Err(error) = write(&beside, recipe, tokenizer, digest, &model.valid()) {
-        let _ = fs::remove_dir_all(&beside);
-        return Err(error);
-    }
-    put_in_place(&beside, &run)?;
+    report.run =
+        whole(place, |beside| first_checkpoint(beside, RunFile::new(recipe, tokenizer, digest), &model.valid()))?;
     Ok(report)
-}
-
-fn write(folder: &Path, recipe: Recipe, tokenizer: Tokenizer, digest: String, model: &crate::model::Gpt) -> Result<()> {
-    let state = TrainingState {
-        step: Step(0),
-        learning_rate: recipe.training.learning_rate,
-        final_learning_rate: recipe.training.final_learning_rate,
-        elapsed_secs: 0.0,
-        best_validation_loss: None,
-    };
-    let folder = RunFolder::create(folder, RunFile::new(recipe, tokenizer, digest))?;
-    let owner = Owner::new(&folder.file.recipe.model, &folder.file.tokenizer);
-    Checkpoint::save(&folder.checkpoint(Kept::Last), model, &AdamW::default(), state, &owner)?;
-    Ok(())
 }
 
 /// The text by its whole path, and its digest.

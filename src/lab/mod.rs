@@ -2,11 +2,15 @@
 
 pub mod ask;
 pub mod bench;
+pub mod branch;
 mod channel;
 pub mod desk;
 pub mod handle;
 pub mod import;
+mod looking;
+mod measuring;
 pub mod protocol;
 mod start;
+mod timeline;
 pub mod trial;
 mod worker;

@@ -45,6 +45,18 @@ pub enum Command {
         format: ExportFormat,
         path: PathBuf,
     },
+    /// What the views show from now on; what is sampled follows. The looks arrive beside the events, as a latest value.
+    Look(Box<View>),
+    /// Measure how much worse the viewed step's model predicts without each head and MLP: [`Event::Effects`] answers, more and
+    /// more of it.
+    MeasureEffects(Off),
+    /// Mean attention of the viewed model over a text file: [`Event::MeanAttention`] answers, more and more of it.
+    MeanAttention(PathBuf),
+    /// Give up what is being measured; what was found so far stays.
+    StopMeasuring,
+    /// Make a run of the viewed model without the heads that are switched off in the view, beside this run's folder:
+    /// [`Event::Made`] answers.
+    Prune,
     /// Measure the loss over the whole validation text: [`Event::EvaluatedWhole`] answers.
     EvaluateWhole,
     /// Go back to the last good checkpoint (offered after [`Event::Diverged`]), paused.
@@ -139,6 +151,23 @@ pub enum Event {
     Progress(Vec<StepReport>),
     Validated(ValidationReport),
     EvaluatedWhole(WholeReport),
+    /// The steps whose weights are kept in the run folder, all of them, and their size together.
+    Kept {
+        steps: Vec<Step>,
+        bytes: u64,
+    },
+    /// What every head does, measured at a kept step.
+    Roles(RoleReport),
+    /// What each part of the model is worth, as far as it is measured.
+    Effects(EffectsReport),
+    /// What is switched off in the view costs.
+    Switched(SwitchedReport),
+    MeanAttention(MeanAttention),
+    /// A new run was made beside this one, and can be opened.
+    Made {
+        what: String,
+        run: PathBuf,
+    },
     Sampled(SampleEvent),
     /// What was written, and where.
     Saved {
@@ -242,13 +271,22 @@ pub struct ReadyReport {
     pub device: DeviceReport,
     pub parameters: u64,
     pub vocabulary: usize,
+    /// What each token of the vocabulary looks like, printable.
+    pub labels: Arc<Vec<String>>,
     pub train_tokens: usize,
     pub validation_tokens: usize,
     /// Where training goes on from; 0 for a new run.
     pub step: Step,
+    /// The run and the step that it was forked from.
+    pub parent: Option<(PathBuf, Step)>,
     /// The curves so far, when an older run was opened.
     pub history: Vec<StepReport>,
     pub validations: Vec<ValidationReport>,
+    /// Steps whose weights are kept.
+    pub kept: Vec<Step>,
+    pub kept_bytes: u64,
+    /// What the heads did at kept steps so far.
+    pub roles: Vec<RoleReport>,
     /// Seconds of training before this start.
     pub elapsed_secs: f64,
     /// Why training cannot go on, when the run can only be looked at (its text is gone or changed).
@@ -297,7 +335,7 @@ pub struct AttentionSnapshot {
     pub tokens: Vec<String>,
     pub layers: usize,
     pub heads: usize,
-    /// After softmax: `[layer, head, query, key]`, rows sum to 1, zero above the diagonal.
+    /// After softmax: `[layer, head, query, key]`, rows sum to 1, zero above the diagonal; all zero where a head was pruned.
     pub weights: Vec<f32>,
     /// What was left out of the probe, in words (unknown to the model, too long), or empty.
     pub note: String,
@@ -327,6 +365,8 @@ pub enum SampleEvent {
         id: u64,
         step: Step,
         prompt: String,
+        /// Its tokens, printable.
+        tokens: Vec<String>,
         note: String,
     },
     Token {
@@ -348,23 +388,52 @@ pub struct SampledToken {
     pub probability: f32,
     /// The ten likeliest, best first, printable.
     pub alternatives: Vec<(String, f32)>,
+    /// Where the heads looked when it was drawn, if that was recorded.
+    pub attention: Option<Arc<TokenAttention>>,
 }
 
-/// Latest-value slot for attention: the worker puts, the window takes; an older one not taken yet is dropped.
-#[derive(Debug, Clone, Default)]
-pub struct AttentionSlot(Arc<std::sync::Mutex<Option<Arc<AttentionSnapshot>>>>);
+/// The rows of attention that a token was drawn from: those of the token before it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TokenAttention {
+    /// The place in the text, prompt included, of the first token that was seen.
+    pub start: usize,
+    pub layers: usize,
+    pub heads: usize,
+    /// `[layer, head, key]`; the keys are the tokens from `start` to the one before the drawn one.
+    pub weights: Vec<f32>,
+}
 
-impl AttentionSlot {
-    pub fn put(&self, snapshot: AttentionSnapshot) {
-        *self.lock() = Some(Arc::new(snapshot));
+impl TokenAttention {
+    /// Tokens that were seen.
+    #[must_use]
+    pub fn keys(&self) -> usize {
+        self.weights.len() / (self.layers * self.heads).max(1)
+    }
+
+    /// Where one head looked.
+    #[must_use]
+    pub fn head(&self, head: HeadId) -> &[f32] {
+        let keys = self.keys();
+        let start = (head.layer * self.heads + head.head) * keys;
+        self.weights.get(start..start + keys).unwrap_or(&[])
+    }
+}
+
+/// Latest-value slot for what is looked at: the worker puts, the window takes; an older one not taken yet is dropped.
+#[derive(Debug, Clone, Default)]
+pub struct LookSlot(Arc<std::sync::Mutex<Option<Arc<Look>>>>);
+
+impl LookSlot {
+    pub fn put(&self, look: Look) {
+        *self.lock() = Some(Arc::new(look));
     }
 
     #[must_use]
-    pub fn take(&self) -> Option<Arc<AttentionSnapshot>> {
+    pub fn take(&self) -> Option<Arc<Look>> {
         self.lock().take()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Arc<AttentionSnapshot>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Arc<Look>>> {
         // A panic elsewhere cannot leave an Option half written.
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }

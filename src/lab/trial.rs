@@ -130,7 +130,7 @@ impl Trial {
         let mut cache = valid.cache(batch.context);
         let mut next = |id: &TokenId| {
             let id = ids_tensor(vec![id.0 as i32], 1, 1, device);
-            values_of(valid.forward_cached(id, &mut cache))
+            values_of(valid.forward_cached(id, &mut cache, None))
         };
         let one_at_a_time = ids.iter().map(&mut next).collect();
         Computed { loss, gradients, logits: logits(&valid, &ids, device), one_at_a_time }

@@ -1,5 +1,7 @@
 //! The worker: the loop of the one thread that owns every tensor of a run.
 
+mod views;
+
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -8,21 +10,23 @@ use crossbeam_channel::Receiver;
 
 use super::channel::{Inbox, Outbox};
 use super::handle::RunSpec;
+use super::looking::Looker;
+use super::measuring::Measuring;
 use super::protocol::{
-    Command, Event, ExportFormat, Outcome, ReadyReport, RunState, SampleEvent, SampleRequest, Step, StepReport,
-    ValidationReport, WholeReport,
+    Command, Event, ExportFormat, Outcome, ReadyReport, RunState, SampleEvent, Step, StepReport, ValidationReport,
+    WholeReport,
 };
 use super::start::{self, Opened};
+use super::timeline::Timeline;
 use crate::recipe::bytes_text;
 use crate::runs::{
-    Checkpoint, Kept, Owner, RunError, RunFolder, TrainingState, copy_run, export_safetensors, transformers,
+    Checkpoint, Kept, Owner, RunError, RunFolder, TrainingState, copy_run, export_safetensors, read_roles, transformers,
 };
-use crate::train::{Probe, Sampler, Trainer, evaluate_whole, record_attention};
+use crate::text::TokenId;
+use crate::train::{Sampler, Trainer, evaluate_whole};
 
 /// Events wait at most so long before they are sent: about 30 times a second.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(33);
-/// The part of the time that recording attention may take from training, as one in so many.
-const ATTENTION_SHARE: u32 = 25;
 
 /// Opens the run and works until it is stopped.
 pub(super) fn run(spec: RunSpec, outbox: &Outbox, commands: &Receiver<Command>) -> Outcome {
@@ -45,10 +49,9 @@ struct Worker<'a> {
     /// The log has not been told yet that training goes on from here.
     resumed: bool,
     state: RunState,
-    probe: Probe,
-    /// The attention shown is older than the model or the probe.
-    attention_stale: bool,
-    attention_due: Instant,
+    looker: Looker,
+    timeline: Timeline,
+    measuring: Option<Measuring>,
     sampler: Option<(u64, Sampler)>,
     pending: Vec<StepReport>,
     sent_at: Instant,
@@ -67,8 +70,8 @@ struct Worker<'a> {
 impl<'a> Worker<'a> {
     fn new(spec: RunSpec, opened: Opened, outbox: &'a Outbox) -> Self {
         let Opened { trainer, folder, device, report, history, blocked, state } = opened;
-        let recipe = trainer.recipe();
-        let probe = Probe::new(&recipe.data.probe, &trainer.dataset().tokenizer, recipe.model.context);
+        let looker = Looker::new(&folder, &trainer);
+        let timeline = Timeline::open(folder.path(), trainer.recipe().training.timeline_megabytes);
         let evaluated =
             history.validations.last().map(|last| last.step.0).filter(|&step| step == trainer.step_count().0);
         let mut worker = Self {
@@ -80,9 +83,9 @@ impl<'a> Worker<'a> {
             blocked,
             resumed: true,
             state: RunState::Paused,
-            probe,
-            attention_stale: true,
-            attention_due: Instant::now(),
+            looker,
+            timeline,
+            measuring: None,
             sampler: None,
             pending: Vec::new(),
             sent_at: Instant::now(),
@@ -101,11 +104,16 @@ impl<'a> Worker<'a> {
             device: report,
             parameters: burn::module::Module::num_params(&worker.trainer.validation_model()) as u64,
             vocabulary: worker.trainer.dataset().tokenizer.vocabulary(),
+            labels: worker.labels(),
             train_tokens: worker.trainer.dataset().train.len(),
             validation_tokens: worker.trainer.dataset().validation.len(),
             step: worker.trainer.step_count(),
+            parent: worker.folder.file.parent.clone().map(|parent| (parent.run, parent.step)),
             history: history.steps,
             validations: history.validations,
+            kept: worker.timeline.steps(),
+            kept_bytes: worker.timeline.bytes(),
+            roles: read_roles(worker.folder.path(), worker.trainer.step_count()),
             elapsed_secs: worker.elapsed_secs,
             blocked: worker.blocked.clone(),
         })));
@@ -120,8 +128,9 @@ impl<'a> Worker<'a> {
 
     fn work(mut self, inbox: &mut Inbox<'_>) -> Outcome {
         loop {
-            let attention = self.attention_stale && self.spec.attention_per_sec > 0.0;
-            let busy = self.state == RunState::Training || self.sampler.is_some() || attention;
+            let looking = self.looker.is_stale() && self.spec.attention_per_sec > 0.0;
+            let busy =
+                self.state == RunState::Training || self.sampler.is_some() || self.measuring.is_some() || looking;
             while let Some(command) = inbox.next(!busy) {
                 if matches!(command, Command::Stop) {
                     return self.stop();
@@ -135,7 +144,9 @@ impl<'a> Worker<'a> {
                 self.train(inbox);
             }
             self.sample();
-            self.show_attention();
+            self.measure();
+            self.look();
+            self.settle_timeline(false);
             if self.sent_at.elapsed() >= FLUSH_INTERVAL && !self.flush() {
                 return self.stop();
             }
@@ -160,23 +171,14 @@ impl<'a> Worker<'a> {
                     }
                 }
             }
-            Command::SetProbe(text) => {
-                self.probe = Probe::new(&text, &self.trainer.dataset().tokenizer, self.trainer.recipe().model.context);
-                self.attention_stale = true;
-                self.attention_due = Instant::now();
-            }
+            Command::SetProbe(text) => self.looker.set_probe(&text),
+            Command::Look(view) => self.set_view(*view),
             Command::SetLearningRate(rate) if rate > 0.0 && rate <= 1.0 => {
                 self.trainer.set_learning_rate(rate);
                 self.unsaved = self.trainer.step_count() > Step(0);
             }
             Command::SetLearningRate(rate) => self.warn(format!("learning rate {rate} is not above 0 and at most 1")),
-            Command::Sample(SampleRequest { id, settings }) => {
-                let sampler = Sampler::new(settings, &self.trainer.dataset().tokenizer);
-                let (prompt, note) = (sampler.prompt.clone(), sampler.note.clone());
-                let step = self.trainer.step_count();
-                self.outbox.send(Event::Sampled(SampleEvent::Started { id, step, prompt, note }));
-                self.sampler = Some((id, sampler));
-            }
+            Command::Sample(request) => self.start_sample(request),
             Command::StopSampling => {
                 if let Some((id, _)) = self.sampler.take() {
                     self.outbox.send(Event::Sampled(SampleEvent::Done { id }));
@@ -190,6 +192,10 @@ impl<'a> Worker<'a> {
             }
             Command::Export { format, path } => self.export(format, &path),
             Command::EvaluateWhole => self.evaluate_whole(inbox),
+            Command::MeasureEffects(off) => self.measure_effects(off),
+            Command::MeanAttention(path) => self.measure_mean(&path, inbox),
+            Command::StopMeasuring => self.measuring = None,
+            Command::Prune => self.prune(),
             Command::Rollback => self.rollback(),
         }
     }
@@ -219,7 +225,7 @@ impl<'a> Worker<'a> {
 
     fn enter(&mut self, state: RunState) {
         self.state = state;
-        self.attention_due = Instant::now();
+        self.looker.hurry();
         self.flush();
         self.outbox.send(Event::StateChanged(state));
     }
@@ -230,6 +236,9 @@ impl<'a> Worker<'a> {
             let step = self.trainer.step_count();
             let written = self.folder.log_resumed(step);
             self.log_result(written);
+            self.timeline.forget_after(step);
+            self.looker.forget_after(step);
+            self.tell_kept();
         }
         if self.trainer.step_count().0 == 0 {
             // On a GPU the first kernels are compiled here.
@@ -237,6 +246,7 @@ impl<'a> Worker<'a> {
             if !self.evaluate(inbox) {
                 return;
             }
+            self.keep_step();
         }
         let started = Instant::now();
         let result = match self.trainer.step() {
@@ -259,7 +269,7 @@ impl<'a> Worker<'a> {
         let written = self.folder.log_step(report);
         self.log_result(written);
         self.pending.push(report);
-        self.attention_stale = true;
+        self.looker.model_changed();
         self.unsaved = true;
         let training = &self.trainer.recipe().training;
         let done = step.0 >= training.steps;
@@ -269,6 +279,7 @@ impl<'a> Worker<'a> {
             }
             self.save_checkpoint();
         }
+        self.keep_step();
         if done {
             self.enter(RunState::Completed);
         } else if self.spec.stop_at.is_some_and(|stop| stop <= step) {
@@ -284,8 +295,19 @@ impl<'a> Worker<'a> {
             return true;
         }
         let started = Instant::now();
-        let Some((train_loss, validation_loss)) = self.trainer.evaluate(&mut || inbox.goes_on()) else { return false };
-        let accuracy = self.trainer.accuracy(&mut || inbox.goes_on());
+        // The views are served meanwhile: nobody waits for a whole look at the validation text.
+        let (trainer, looker, outbox, rate) =
+            (&self.trainer, &mut self.looker, self.outbox, self.spec.attention_per_sec);
+        let mut goes_on = || {
+            let goes_on = inbox.goes_on();
+            if let Some(view) = inbox.take_view() {
+                looker.set_view(view);
+                views::show(looker, trainer, outbox, rate);
+            }
+            goes_on
+        };
+        let Some((train_loss, validation_loss)) = trainer.evaluate(&mut goes_on) else { return false };
+        let accuracy = trainer.accuracy(&mut goes_on);
         self.elapsed_secs += started.elapsed().as_secs_f64();
         if !(train_loss.is_finite() && validation_loss.is_finite()) {
             self.diverged(&format!(
@@ -355,47 +377,10 @@ impl<'a> Worker<'a> {
         (self.saved, self.unsaved, self.diverged) = (step, false, false);
         self.evaluated = (step > Step(0)).then_some(step.0);
         self.resumed = true;
-        self.attention_stale = true;
+        self.looker.forget_after(step);
         self.outbox.send(Event::WentBack { step, elapsed_secs: self.elapsed_secs });
         let state = self.resting_state();
         self.enter(state);
-    }
-
-    fn sample(&mut self) {
-        let Some((id, mut sampler)) = self.sampler.take() else { return };
-        let model = self.trainer.validation_model();
-        let (context, step) = (self.trainer.recipe().model.context, self.trainer.step_count());
-        let started = Instant::now();
-        // While training, text gets a part of the time: half of what a step takes.
-        let budget =
-            Duration::from_secs_f64(if self.state == RunState::Training { self.step_secs / 2.0 } else { 0.02 });
-        loop {
-            let token = sampler.next(&model, step, context, &self.trainer.dataset().tokenizer, &self.device);
-            let Some(token) = token else {
-                self.outbox.send(Event::Sampled(SampleEvent::Done { id }));
-                return;
-            };
-            self.outbox.send_quietly(Event::Sampled(SampleEvent::Token { id, token }));
-            if started.elapsed() >= budget {
-                break;
-            }
-        }
-        self.sampler = Some((id, sampler));
-    }
-
-    fn show_attention(&mut self) {
-        let rate = self.spec.attention_per_sec;
-        if !self.attention_stale || rate <= 0.0 || Instant::now() < self.attention_due {
-            return;
-        }
-        let started = Instant::now();
-        let model = self.trainer.validation_model();
-        let tokenizer = &self.trainer.dataset().tokenizer;
-        let snapshot = record_attention(&model, &self.probe, tokenizer, self.trainer.step_count(), &self.device);
-        self.attention_stale = false;
-        let rest = Duration::from_secs_f64(1.0 / rate).max(started.elapsed() * ATTENTION_SHARE);
-        self.attention_due = started + rest;
-        self.outbox.put_attention(snapshot);
     }
 
     fn state_now(&self) -> TrainingState {
@@ -459,6 +444,7 @@ impl<'a> Worker<'a> {
 
     fn stop(mut self) -> Outcome {
         self.flush();
+        self.settle_timeline(true);
         if self.unsaved && !self.diverged && !self.save_checkpoint() {
             let (step, saved) = (self.trainer.step_count().0, self.saved.0);
             return Outcome::Failed(format!(

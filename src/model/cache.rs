@@ -3,6 +3,7 @@
 use burn::tensor::Tensor;
 
 use super::gpt::{Gpt, attend, split};
+use super::trace::Trace;
 use crate::kernels;
 
 /// The keys and values of one sequence, for a model's validation form. Belongs to the weights that filled it.
@@ -51,15 +52,18 @@ impl Cache {
 impl Kept<'_> {
     /// Puts the new positions' keys and values behind those that are there, and attends to all of them. Shapes as
     /// [`split`] takes them, batch of one.
-    pub(super) fn attend(self, joined: Tensor<3>, heads: usize, groups: usize) -> Tensor<3> {
+    pub(super) fn attend(self, joined: Tensor<3>, heads: usize, groups: usize, trace: Option<&mut Trace>) -> Tensor<3> {
         let Self { keys_values, filled } = self;
-        if let Some(mixed) = kernels::cached_attention(&joined, keys_values, filled, heads, groups) {
+        if trace.is_none()
+            && let Some(mixed) = kernels::cached_attention(&joined, keys_values, filled, heads, groups)
+        {
             return mixed;
         }
         let [query, new] = split(joined, heads, groups);
         let ([_, positions, width], context) = (new.dims(), keys_values.dims()[1]);
         assert!(filled + positions <= context, "{filled} + {positions} positions in a cache of {context}");
         *keys_values = keys_values.clone().slice_assign([0..1, filled..filled + positions, 0..width], new);
-        attend(query, keys_values.clone().narrow(1, 0, filled + positions), heads, groups, |pattern| pattern)
+        let all = keys_values.clone().narrow(1, 0, filled + positions);
+        attend(query, all, heads, groups, trace, |pattern| pattern)
     }
 }

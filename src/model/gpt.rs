@@ -88,8 +88,8 @@ impl Gpt {
     }
 
     /// As [`forward`](Self::forward), for positions that come after those in `cache`: one sequence, `[1, position]`.
-    pub fn forward_cached(&self, ids: Tensor<2, Int>, cache: &mut Cache) -> Tensor<3> {
-        self.run(ids, None, Some(cache))
+    pub fn forward_cached(&self, ids: Tensor<2, Int>, cache: &mut Cache, trace: Option<&mut Trace>) -> Tensor<3> {
+        self.run(ids, trace, Some(cache))
     }
 
     fn run(&self, ids: Tensor<2, Int>, mut trace: Option<&mut Trace>, mut cache: Option<&mut Cache>) -> Tensor<3> {
@@ -100,6 +100,9 @@ impl Gpt {
         let positions = positions.map(|positions| positions.weight.val().narrow(0, start, length));
         let x = kernels::embedding(self.token_embedding.weight.val(), positions, ids); // [batch, position, width]
         let mut x = self.dropout.forward(x);
+        if let Some(trace) = &mut trace {
+            trace.embedding = Some(x.clone());
+        }
         for (layer, block) in self.blocks.iter().enumerate() {
             let kept = cache.as_deref_mut().map(|cache| cache.layer(layer));
             x = block.forward(x, rotation.as_ref(), trace.as_deref_mut(), kept);
@@ -107,10 +110,13 @@ impl Gpt {
         if let Some(cache) = cache {
             cache.grow(length);
         }
-        let x = self.norm.forward(x);
+        self.logits(self.norm.forward(x))
+    }
+
+    pub(super) fn logits(&self, normed: Tensor<3>) -> Tensor<3> {
         match &self.head {
-            Some(head) => linear(head, x), // [batch, position, vocabulary]
-            None => kernels::linear_transposed(x, self.token_embedding.weight.val()),
+            Some(head) => linear(head, normed), // [batch, position, vocabulary]
+            None => kernels::linear_transposed(normed, self.token_embedding.weight.val()),
         }
     }
 }
@@ -120,11 +126,17 @@ impl Block {
         &self,
         x: Tensor<3>,
         rotation: Option<&Rotation>,
-        trace: Option<&mut Trace>,
+        mut trace: Option<&mut Trace>,
         kept: Option<Kept<'_>>,
     ) -> Tensor<3> {
-        let x = self.attention.forward(self.attention_norm.forward(x.clone()), x, rotation, trace, kept);
-        self.mlp.forward(self.mlp_norm.forward(x.clone()), x)
+        let normed = self.attention_norm.forward(x.clone());
+        let middle = self.attention.forward(normed, x, rotation, trace.as_deref_mut(), kept);
+        let after = self.mlp.forward(self.mlp_norm.forward(middle.clone()), middle.clone());
+        if let Some(trace) = trace {
+            let layer = trace.layer();
+            (layer.middle, layer.after) = (Some(middle), Some(after.clone()));
+        }
+        after
     }
 }
 
@@ -135,7 +147,7 @@ impl Attention {
         x: Tensor<3>,
         residual: Tensor<3>,
         rotation: Option<&Rotation>,
-        trace: Option<&mut Trace>,
+        mut trace: Option<&mut Trace>,
         kept: Option<Kept<'_>>,
     ) -> Tensor<3> {
         let (heads, groups) = (self.heads, self.groups);
@@ -145,9 +157,12 @@ impl Attention {
             None => joined,
         };
         let mixed = match kept {
-            Some(kept) => kept.attend(joined, heads, groups),
-            None => self.mix(joined, trace), // [batch, position, width]
+            Some(kept) => kept.attend(joined, heads, groups, trace.as_deref_mut()),
+            None => self.mix(joined, trace.as_deref_mut()), // [batch, position, heads × head_width]
         };
+        if let Some(trace) = trace {
+            trace.layer().mixed = Some(mixed.clone());
+        }
         add_linear(residual, &self.projection, mixed, &self.output_dropout)
     }
 
@@ -161,12 +176,7 @@ impl Attention {
             return mixed;
         }
         let [query, keys_values] = split(joined, heads, groups);
-        attend(query, keys_values, heads, groups, |pattern| {
-            if let Some(trace) = trace {
-                trace.record_pattern(pattern.clone());
-            }
-            self.weights_dropout.forward(pattern)
-        })
+        attend(query, keys_values, heads, groups, trace, |pattern| self.weights_dropout.forward(pattern))
     }
 }
 
@@ -180,14 +190,15 @@ pub fn split(joined: Tensor<3>, heads: usize, groups: usize) -> [Tensor<3>; 2] {
 
 /// Causal attention with its weights in sight (Vaswani et al. 2017, section 3.2): each query takes from the values up to
 /// its own place in proportion to `softmax(query · key / √head_width)`; the queries are of the last places. Of keys and
-/// values there are `groups` heads, each for `heads / groups` query heads. `see` is shown the weights and gives those
-/// that are used. Shapes as [`split`] gives them; the result is `[batch, query, heads × head_width]`.
+/// values there are `groups` heads, each for `heads / groups` query heads. `trace` sees the weights, `drop` gives those that
+/// are used. Shapes as [`split`] gives them; the result is `[batch, query, heads × head_width]`.
 pub fn attend(
     query: Tensor<3>,
     keys_values: Tensor<3>,
     heads: usize,
     groups: usize,
-    see: impl FnOnce(Tensor<4>) -> Tensor<4>,
+    trace: Option<&mut Trace>,
+    drop: impl FnOnce(Tensor<4>) -> Tensor<4>,
 ) -> Tensor<3> {
     let ([batch, queries, width], length) = (query.dims(), keys_values.dims()[1]);
     let size = width / heads;
@@ -200,8 +211,12 @@ pub fn attend(
     let scores = query.matmul(key.transpose()) / (size as f64).sqrt(); // [batch, head, query, key]
     let before = (length - queries) as i64;
     let future = Tensor::<2, Bool>::tril_mask([queries, length], before, &scores.device()); // true after its place
-    let pattern = softmax(scores.mask_fill(future.unsqueeze::<4>(), f32::NEG_INFINITY), 3); // each row sums to 1
-    see(pattern).matmul(value).swap_dims(1, 2).reshape([batch, queries, width])
+    let past = |scores: Tensor<4>| scores.mask_fill(future.unsqueeze::<4>(), f32::NEG_INFINITY);
+    let pattern = match trace {
+        Some(trace) => trace.see(scores.clone(), softmax(past(scores), 3)),
+        None => softmax(past(scores), 3), // each row sums to 1
+    };
+    drop(pattern).matmul(value).swap_dims(1, 2).reshape([batch, queries, width])
 }
 
 impl Mlp {
@@ -217,7 +232,7 @@ impl Mlp {
 }
 
 impl Norm {
-    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+    pub(super) fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         let (gamma, beta) = (self.gamma.val(), self.beta.as_ref().map(Param::val));
         match self.centred {
             true => kernels::layer_norm(x, gamma, beta, self.epsilon),
@@ -249,12 +264,6 @@ fn add_linear(residual: Tensor<3>, layer: &Linear, x: Tensor<3>, dropout: &Dropo
 }
 
 impl Attention {
-    pub(super) fn new(query_key_value: Linear, projection: Linear, recipe: &ModelRecipe) -> Self {
-        let (weights_dropout, output_dropout) = (dropout(recipe), dropout(recipe));
-        let (heads, groups) = (recipe.heads, recipe.key_value_heads());
-        Self { query_key_value, projection, weights_dropout, output_dropout, heads, groups }
-    }
-
     pub(super) fn head_width(&self) -> usize {
         self.projection.weight.dims()[0] / self.heads
     }

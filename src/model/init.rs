@@ -28,21 +28,28 @@ impl Gpt {
         let learned = recipe.position == Position::Learned;
         let position_embedding = learned.then(|| draw.embedding(recipe.context, width));
         let blocks = (0..recipe.layers)
-            .map(|_| Block {
-                attention_norm: draw.norm(recipe),
-                attention: Attention::new(
-                    draw.linear(width, recipe.query_key_value_width(), DEVIATION, biases.query_key_value),
-                    draw.linear(width, width, residual, biases.projection),
-                    recipe,
-                ),
-                mlp_norm: draw.norm(recipe),
-                mlp: Mlp {
-                    gate: (recipe.mlp_inputs() == 2).then(|| draw.linear(width, hidden, DEVIATION, biases.mlp)),
-                    up: draw.linear(width, hidden, DEVIATION, biases.mlp),
-                    down: draw.linear(hidden, width, residual, biases.mlp),
-                    dropout: dropout(recipe),
-                    activation: recipe.activation,
-                },
+            .map(|layer| {
+                let (heads, groups) = recipe.head_counts(layer);
+                let [joined, mixed] = [heads + 2 * groups, heads].map(|heads| heads * recipe.head_width());
+                Block {
+                    attention_norm: draw.norm(recipe),
+                    attention: Attention {
+                        query_key_value: draw.linear(width, joined, DEVIATION, biases.query_key_value),
+                        projection: draw.linear(mixed, width, residual, biases.projection),
+                        weights_dropout: dropout(recipe),
+                        output_dropout: dropout(recipe),
+                        heads,
+                        groups,
+                    },
+                    mlp_norm: draw.norm(recipe),
+                    mlp: Mlp {
+                        gate: (recipe.mlp_inputs() == 2).then(|| draw.linear(width, hidden, DEVIATION, biases.mlp)),
+                        up: draw.linear(width, hidden, DEVIATION, biases.mlp),
+                        down: draw.linear(hidden, width, residual, biases.mlp),
+                        dropout: dropout(recipe),
+                        activation: recipe.activation,
+                    },
+                }
             })
             .collect();
         let head = (!recipe.tied_head).then(|| draw.linear(width, vocabulary, DEVIATION, biases.head));
@@ -123,6 +130,20 @@ mod tests {
                 small.clone(),
                 ModelRecipe { tied_head: false, ..small.clone() },
                 ModelRecipe { mlp_width: Some(7), ..small.clone() },
+                ModelRecipe {
+                    pruned: vec![(0, 0), (1, 0), (1, 1)],
+                    heads: 4,
+                    key_value_heads: None,
+                    width: 8,
+                    ..small.clone()
+                },
+                ModelRecipe {
+                    pruned: vec![(1, 2), (1, 3)],
+                    heads: 4,
+                    key_value_heads: Some(2),
+                    width: 8,
+                    ..small.clone()
+                },
                 ModelRecipe { biases: Biases { norms: small.biases.norms, ..true.into() }, ..small },
             ];
             for recipe in alike {

@@ -1,16 +1,19 @@
 //! The network, what a forward pass may record, and where its first weights come from. Names burn and nothing else.
 
+mod attribution;
 mod cache;
 mod gpt;
 mod init;
 mod rotary;
+mod surgery;
 mod trace;
 
 use burn::tensor::Tensor;
 
+pub use attribution::{LogitParts, rollout};
 pub use cache::Cache;
 pub use gpt::{Gpt, attend, split};
-pub use trace::Trace;
+pub use trace::{CutWeight, LayerTrace, Trace};
 
 /// Norm of the difference over the norm of what is wanted; infinite where the numbers of values differ or one is no number.
 #[must_use]

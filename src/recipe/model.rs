@@ -50,6 +50,9 @@ pub struct ModelRecipe {
     /// (Radford et al. 2019, section 2.3).
     #[serde(default = "usually")]
     pub scaled_residuals: bool,
+    /// Heads that were taken out for good, as (layer, head) counted from 0 as if all were there, in rising order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pruned: Vec<(usize, usize)>,
 }
 
 const fn usual_epsilon() -> f64 {
@@ -131,6 +134,7 @@ impl ModelRecipe {
             mlp_width: None,
             biases: (self.biases != Biases::NONE).into(),
             scaled_residuals: true,
+            pruned: Vec::new(),
             ..self.clone()
         }
     }
@@ -161,10 +165,51 @@ impl ModelRecipe {
         self.key_value_heads.unwrap_or(self.heads)
     }
 
-    /// Values that a token's query, key and value take together, over all heads.
+    /// Values that a token's query, key and value take together, over all heads of a layer without pruned ones.
     #[must_use]
     pub fn query_key_value_width(&self) -> usize {
         self.width + 2 * self.key_value_heads() * self.head_width()
+    }
+
+    /// The heads that a layer has, by their numbers as if none were pruned.
+    #[must_use]
+    pub fn heads_of(&self, layer: usize) -> Vec<usize> {
+        (0..self.heads).filter(|&head| !self.pruned.contains(&(layer, head))).collect()
+    }
+
+    /// Query heads, and key/value heads, that a layer has.
+    #[must_use]
+    pub fn head_counts(&self, layer: usize) -> (usize, usize) {
+        let heads = self.heads_of(layer).len();
+        (heads, heads * self.key_value_heads() / self.heads.max(1))
+    }
+
+    /// Why these heads cannot be pruned, if they cannot: each layer keeps a head, and heads that share keys and values go
+    /// together.
+    ///
+    /// # Errors
+    /// One sentence.
+    pub fn check_pruned(&self, pruned: &[(usize, usize)]) -> Result<(), String> {
+        let shared = self.heads / self.key_value_heads().max(1);
+        for &(layer, head) in pruned {
+            if layer >= self.layers || head >= self.heads {
+                return Err(format!("there is no head {} in layer {} that could be pruned", head + 1, layer + 1));
+            }
+            let group = head / shared.max(1) * shared;
+            if let Some(other) = (group..group + shared).find(|&other| !pruned.contains(&(layer, other))) {
+                let (head, other, layer) = (head + 1, other + 1, layer + 1);
+                return Err(format!(
+                    "head {head} of layer {layer} shares keys and values with head {other}: prune both or none"
+                ));
+            }
+            if (0..self.heads).all(|head| pruned.contains(&(layer, head))) {
+                return Err(format!("layer {} must keep one of its heads", layer + 1));
+            }
+        }
+        if pruned.is_sorted_by(|one, other| one < other) {
+            return Ok(());
+        }
+        Err("the pruned heads are not in rising order, each once".into())
     }
 
     /// Values between the two layers of the MLP.
@@ -203,7 +248,15 @@ impl ModelRecipe {
     pub fn parameter_count(&self, vocabulary: usize) -> u64 {
         let weights = self.weights(vocabulary);
         let outside = weights.token_embedding + weights.position_embedding + weights.norm + weights.head;
-        outside + self.layers as u64 * weights.block()
+        let input = (self.width + usize::from(self.biases.query_key_value)) * self.head_width();
+        let pruned: usize = (0..self.layers)
+            .map(|layer| {
+                let (heads, groups) = self.head_counts(layer);
+                let (heads, groups) = (self.heads - heads, self.key_value_heads() - groups);
+                heads * (input + self.head_width() * self.width) + 2 * groups * input
+            })
+            .sum();
+        outside + self.layers as u64 * weights.block() - pruned as u64
     }
 
     /// Bytes of the weights in a file (32-bit floats).
@@ -256,6 +309,11 @@ impl ModelRecipe {
         }
         if self.biases.head && self.tied_head {
             faults.push(fault(Field::Biases, "a tied head has no bias: switch its bias off, or untie it".into()));
+        }
+        if faults.is_empty()
+            && let Err(message) = self.check_pruned(&self.pruned)
+        {
+            faults.push(fault(Field::Heads, message));
         }
         if !(0.0..=0.9).contains(&self.dropout) {
             faults.push(fault(Field::Dropout, format!("dropout {} is not between 0 and 0.9", self.dropout)));

@@ -67,14 +67,15 @@ impl<'a> Owner<'a> {
         // Models of GPT-2's kind keep the digest that they had before there were others.
         let other = ModelRecipe { dropout: 0.0, ..self.recipe.clone() };
         if other != other.as_gpt2() {
-            hasher.update(format!("{other:?}"));
+            // What a recipe could not say yet when a checkpoint was written must not change its owner.
+            hasher.update(format!("{other:?}").replace(", pruned: []", ""));
         }
         hasher.update(self.tokenizer.identity());
         hex(hasher)
     }
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Header {
     format: u32,
     state: TrainingState,
@@ -119,26 +120,7 @@ impl Checkpoint {
         state: TrainingState,
         owner: &Owner<'_>,
     ) -> Result<(), RunError> {
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder).map_err(RunError::io(folder))?;
-        }
-        let weights = weights_of(model);
-        let mut tensors: Vec<Weight> = Vec::with_capacity(3 * weights.len());
-        for (weight, moments) in weights.iter().zip(optimizer.moments()) {
-            for (part, moment) in [(PARTS[1], &moments.first), (PARTS[2], &moments.second)] {
-                let values = values_of(moment.clone());
-                tensors.push(Weight { name: format!("{part}{}", weight.name), shape: vec![values.len()], values });
-            }
-        }
-        tensors.extend(
-            weights.into_iter().map(|weight| Weight { name: format!("{}{}", PARTS[0], weight.name), ..weight }),
-        );
-        let tensors: Vec<_> = tensors.into_iter().map(Encoded::new).collect();
-        let (owner, sha256) = (owner.digest(), String::new());
-        let mut header = Header { format: FORMAT, state, updates: optimizer.updates(), owner, sha256 };
-        header.sha256 = header.digest(&tensors);
-        let header = ron::to_string(&header).map_err(|error| RunError::damaged(path, error))?;
-        write_atomic(path, &serialize(path, &tensors, HashMap::from([(STATE_KEY.to_owned(), header)]))?)
+        PreparedCheckpoint::new(model, optimizer, state, owner).write(path).map(drop)
     }
 
     /// Reads a checkpoint of this owner's; the model lies on the autodiff form of `device`.
@@ -199,6 +181,48 @@ impl Checkpoint {
             }
         }
         Ok(Self { model, optimizer: AdamW::resume(moments, header.updates), state: header.state })
+    }
+}
+
+/// A checkpoint off the device, to be written by any thread.
+#[derive(Debug)]
+pub struct PreparedCheckpoint {
+    header: Header,
+    weights: Vec<Weight>,
+}
+
+impl PreparedCheckpoint {
+    /// Copies weights and moments. `model` is the validation form.
+    #[must_use]
+    pub fn new(model: &Gpt, optimizer: &AdamW, state: TrainingState, owner: &Owner<'_>) -> Self {
+        let weights = weights_of(model);
+        let mut all: Vec<Weight> = Vec::with_capacity(3 * weights.len());
+        for (weight, moments) in weights.iter().zip(optimizer.moments()) {
+            for (part, moment) in [(PARTS[1], &moments.first), (PARTS[2], &moments.second)] {
+                let values = values_of(moment.clone());
+                all.push(Weight { name: format!("{part}{}", weight.name), shape: vec![values.len()], values });
+            }
+        }
+        all.extend(weights.into_iter().map(|weight| Weight { name: format!("{}{}", PARTS[0], weight.name), ..weight }));
+        let (owner, sha256) = (owner.digest(), String::new());
+        Self { header: Header { format: FORMAT, state, updates: optimizer.updates(), owner, sha256 }, weights: all }
+    }
+
+    /// Writes it beside `path` and renames it there. Returns its size in bytes.
+    ///
+    /// # Errors
+    /// If the file cannot be written; the old one is untouched then.
+    pub fn write(self, path: &Path) -> Result<u64, RunError> {
+        let Self { mut header, weights } = self;
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).map_err(RunError::io(folder))?;
+        }
+        let tensors: Vec<_> = weights.into_iter().map(Encoded::new).collect();
+        header.sha256 = header.digest(&tensors);
+        let header = ron::to_string(&header).map_err(|error| RunError::damaged(path, error))?;
+        let bytes = serialize(path, &tensors, HashMap::from([(STATE_KEY.to_owned(), header)]))?;
+        write_atomic(path, &bytes)?;
+        Ok(bytes.len() as u64)
     }
 }
 

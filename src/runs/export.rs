@@ -13,6 +13,10 @@ use crate::model::Gpt;
 use crate::recipe::{Biases, ModelRecipe};
 use crate::text::Tokenizer;
 
+/// Why a pruned model stays at home.
+pub(super) const PRUNED: &str = "other programs know no model whose layers have different numbers of heads: export the \
+                                 run that it was pruned from, or keep this one as a checkpoint";
+
 /// Writes `model.safetensors`, `config.json` and `tokenizer.json` (characters in the order of their numbers, or the file
 /// that came with the model; none for token numbers) into `folder`, which is made if it is not there and must be empty.
 /// `model` is the validation form. Returns the bytes written.
@@ -20,7 +24,7 @@ use crate::text::Tokenizer;
 /// A tied head is not written twice: `lm_head.weight` is `transformer.wte.weight`, as `config.json` says.
 ///
 /// # Errors
-/// If something is there already, or cannot be written.
+/// If something is there already, or cannot be written, or heads were pruned.
 pub fn export_safetensors(
     folder: &Path,
     model: &Gpt,
@@ -28,6 +32,9 @@ pub fn export_safetensors(
     tokenizer: &Tokenizer,
 ) -> Result<u64, RunError> {
     RunFolder::refuse_occupied(folder)?;
+    if !recipe.pruned.is_empty() {
+        return Err(RunError::damaged(folder, PRUNED));
+    }
     fs::create_dir_all(folder).map_err(RunError::io(folder))?;
     let config = json!({
         "model_type": "nanogpt",

@@ -26,6 +26,15 @@ pub struct RunFile {
     pub tokenizer: Tokenizer,
     /// SHA-256 of the text as it lay in its file.
     pub text_digest: String,
+    /// Where it was forked from.
+    pub parent: Option<Parent>,
+}
+
+/// A moment of another run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parent {
+    pub run: PathBuf,
+    pub step: Step,
 }
 
 /// `recipe.ron` as it is written; `T` is [`KeptTokenizer`], in format 1 the characters alone.
@@ -36,6 +45,8 @@ struct Stored<T> {
     recipe: Recipe,
     tokenizer: T,
     text_digest: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    parent: Option<Parent>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -56,11 +67,11 @@ struct Version {
 impl RunFile {
     #[must_use]
     pub fn new(recipe: Recipe, tokenizer: Tokenizer, text_digest: String) -> Self {
-        Self { recipe, tokenizer, text_digest }
+        Self { recipe, tokenizer, text_digest, parent: None }
     }
 
     fn read(folder: &Path) -> Result<Self, RunError> {
-        let Stored { recipe, tokenizer, text_digest, .. } = Stored::read(folder)?;
+        let Stored { recipe, tokenizer, text_digest, parent, .. } = Stored::read(folder)?;
         let tokenizer = match tokenizer {
             KeptTokenizer::Characters(characters) => Tokenizer::Characters(characters),
             KeptTokenizer::Numbers(rows) => Tokenizer::Numbers(rows),
@@ -70,7 +81,7 @@ impl RunFile {
                 Tokenizer::from_json(&json, rows).map_err(|fault| RunError::damaged(&path, fault))?
             }
         };
-        Ok(Self { recipe, tokenizer, text_digest })
+        Ok(Self { recipe, tokenizer, text_digest, parent })
     }
 
     /// Writes it into the folder of a new run.
@@ -83,8 +94,8 @@ impl RunFile {
                 KeptTokenizer::Bpe { rows: bpe.vocabulary() }
             }
         };
-        let (recipe, text_digest) = (self.recipe.clone(), self.text_digest.clone());
-        let stored = Stored { format: FORMAT, recipe, tokenizer, text_digest };
+        let Self { recipe, text_digest, parent, .. } = self.clone();
+        let stored = Stored { format: FORMAT, recipe, tokenizer, text_digest, parent };
         let path = folder.join(RECIPE_FILE);
         let text = ron::ser::to_string_pretty(&stored, ron::ser::PrettyConfig::default());
         let text = text.map_err(|error| RunError::damaged(&path, error))?;
@@ -105,8 +116,9 @@ impl Stored<KeptTokenizer> {
         let bytes = read_bounded(&path, RECIPE_BYTES_MAX)?;
         let stored = match ron::de::from_bytes::<Version>(&bytes) {
             Ok(Version { format: 1 }) => {
-                let Stored { format, recipe, tokenizer, text_digest } = Stored::<CharTokenizer>::parse(&path, &bytes)?;
-                Self { format, recipe, tokenizer: KeptTokenizer::Characters(tokenizer), text_digest }
+                let Stored { format, recipe, tokenizer, text_digest, parent } =
+                    Stored::<CharTokenizer>::parse(&path, &bytes)?;
+                Self { format, recipe, tokenizer: KeptTokenizer::Characters(tokenizer), text_digest, parent }
             }
             Ok(Version { format }) if format != FORMAT => {
                 let fault = format!("run format {format} is not known to this program (it reads 1 to {FORMAT})");
@@ -245,7 +257,7 @@ impl RunFolder {
         let file = RunFile::read(path)?;
         let log = Self::open_log(path)?;
         // The lock is ours: what an earlier program was killed in the middle of writing is nobody's.
-        for folder in [path.to_owned(), path.join("checkpoint")] {
+        for folder in [path.to_owned(), path.join("checkpoint"), path.join("snapshots")] {
             for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
                 if entry.file_name().to_string_lossy().ends_with(PART) {
                     let _ = fs::remove_file(entry.path());
@@ -379,6 +391,21 @@ pub fn copy_run(from: &Path, to: &Path) -> Result<u64, RunError> {
         }
     }
     Ok(total)
+}
+
+/// Copies the curves of a run up to a step into the open folder of another.
+///
+/// # Errors
+/// If they cannot be read or written.
+pub fn copy_log(from: &Path, to: &mut RunFolder, last: Step) -> Result<(), RunError> {
+    let curves = read_curves(from)?;
+    for report in curves.steps.into_iter().filter(|report| report.step <= last) {
+        to.log_step(report)?;
+    }
+    for report in curves.validations.into_iter().filter(|report| report.step <= last) {
+        to.log_validation(report)?;
+    }
+    to.flush()
 }
 
 /// Where the window keeps runs: `$HEADLIGHT_HOME/runs`, else in the user's data folder.

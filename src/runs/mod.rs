@@ -14,12 +14,14 @@
 mod checkpoint;
 mod export;
 mod folder;
+mod snapshots;
 pub mod transformers;
 mod weights;
 
-pub use checkpoint::{Checkpoint, Owner, TrainingState};
+pub use checkpoint::{Checkpoint, Owner, PreparedCheckpoint, TrainingState};
 pub use export::export_safetensors;
-pub use folder::{Curves, Kept, RunFile, RunFolder, copy_run, default_root, new_folder, read_curves};
+pub use folder::{Curves, Kept, Parent, RunFile, RunFolder, copy_log, copy_run, default_root, new_folder, read_curves};
+pub use snapshots::{find_snapshot, is_worth_keeping, kept_steps, log_roles, missed_least, read_roles, snapshot_path};
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -42,6 +44,8 @@ pub enum RunError {
     Damaged { path: PathBuf, fault: String },
     #[error("{} has no {kept:?} checkpoint yet (there is one after the first evaluation)", path.display())]
     NoCheckpoint { path: PathBuf, kept: Kept },
+    #[error("{} does not keep step {step}: {kept}", path.display())]
+    NotKept { path: PathBuf, step: u64, kept: String },
 }
 
 impl RunError {

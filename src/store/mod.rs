@@ -9,8 +9,8 @@ use std::sync::Arc;
 pub use series::{Bucket, Series};
 
 use crate::lab::protocol::{
-    AttentionSnapshot, DeviceClass, Event, Outcome, ReadyReport, RunState, SampleEvent, SampledToken, Step, StepReport,
-    ValidationReport, WholeReport,
+    AttentionSnapshot, DeviceClass, EffectsReport, Event, Look, MeanAttention, Outcome, ReadyReport, RoleReport,
+    RunState, SampleEvent, SampledToken, Step, StepReport, SwitchedReport, ValidationReport, WholeReport,
 };
 use crate::recipe::grouped;
 
@@ -37,9 +37,24 @@ pub struct RunStore {
     pub best: Option<ValidationReport>,
     /// The newest measurement over the whole validation text.
     pub whole: Option<WholeReport>,
+    /// The newest answer to what is looked at, for the view that it names.
+    pub look: Option<Arc<Look>>,
+    /// Its attention.
     pub attention: Option<Arc<AttentionSnapshot>>,
-    /// Grows with each snapshot, so that a picture of one is drawn once.
+    /// Grows with each look, so that a picture of one is drawn once.
     pub attention_version: u64,
+    /// The steps whose weights are kept, rising, and their size together.
+    pub kept: Vec<Step>,
+    pub kept_bytes: u64,
+    /// What the heads did at kept steps, rising. Steps stay that are no longer kept.
+    pub roles: Vec<RoleReport>,
+    /// What each part of the model is worth, as far as it was measured last.
+    pub effects: Option<EffectsReport>,
+    /// What the switched off parts cost, measured last.
+    pub switched: Option<SwitchedReport>,
+    pub mean_attention: Option<MeanAttention>,
+    /// The run that was made from this one last.
+    pub made: Option<std::path::PathBuf>,
     pub sample: SampleState,
     pub log: VecDeque<LogLine>,
     pub outcome: Option<Outcome>,
@@ -58,6 +73,8 @@ pub struct SampleState {
     pub step: Step,
     /// The prompt as the model sees it.
     pub prompt: String,
+    /// Its tokens, printable.
+    pub prompt_tokens: Vec<String>,
     /// What was left out of the prompt, or empty.
     pub note: String,
     pub tokens: Vec<SampledToken>,
@@ -116,8 +133,16 @@ impl RunStore {
             validation_loss: Series::default(),
             best: None,
             whole: None,
+            look: None,
             attention: None,
             attention_version: 0,
+            kept: Vec::new(),
+            kept_bytes: 0,
+            roles: Vec::new(),
+            effects: None,
+            switched: None,
+            mean_attention: None,
+            made: None,
             sample: SampleState::default(),
             log: VecDeque::new(),
             outcome: None,
@@ -160,6 +185,19 @@ impl RunStore {
                 self.write(Level::Info, true, text);
                 self.whole = Some(report);
             }
+            Event::Kept { steps, bytes } => (self.kept, self.kept_bytes) = (steps, bytes),
+            Event::Roles(report) => {
+                // The run may have gone back and come by again.
+                self.roles.retain(|earlier| earlier.step < report.step);
+                self.roles.push(report);
+            }
+            Event::Effects(report) => self.effects = Some(report),
+            Event::Switched(report) => self.switched = Some(report),
+            Event::MeanAttention(mean) => self.mean_attention = Some(mean),
+            Event::Made { what, run } => {
+                self.write(Level::Info, true, format!("made {what}: {}", run.display()));
+                self.made = Some(run);
+            }
             Event::Sampled(event) => self.sampled(event),
             Event::Saved { what, path } => self.write(Level::Info, true, format!("saved {what}: {}", path.display())),
             Event::Diverged { message, .. } => {
@@ -181,9 +219,10 @@ impl RunStore {
         }
     }
 
-    /// Takes in the newest attention. Events that came before it are to be applied first.
-    pub fn apply_attention(&mut self, snapshot: Arc<AttentionSnapshot>) {
-        self.attention = Some(snapshot);
+    /// Takes in the newest look. Events that came before it are to be applied first.
+    pub fn apply_look(&mut self, look: Arc<Look>) {
+        self.attention = Some(Arc::clone(&look.attention));
+        self.look = Some(look);
         self.attention_version += 1;
     }
 
@@ -234,6 +273,8 @@ impl RunStore {
         for validation in std::mem::take(&mut report.validations) {
             self.validated(validation);
         }
+        (self.kept, self.kept_bytes) = (std::mem::take(&mut report.kept), report.kept_bytes);
+        self.roles = std::mem::take(&mut report.roles);
         let (weights, device) = (grouped(report.parameters), &report.device);
         self.write(Level::Info, false, format!("{weights} weights on {}: {}", device.name, device.reason));
         self.preparing =
@@ -257,6 +298,7 @@ impl RunStore {
             series.truncate_from(step.0 + 1);
         }
         self.forget_validations_from(Step(step.0 + 1));
+        self.roles.retain(|report| report.step <= step);
         self.latest = self.latest.zip(self.loss.last()).map(|(latest, (step, loss))| StepReport {
             step: Step(step),
             loss,
@@ -299,8 +341,9 @@ impl RunStore {
     fn sampled(&mut self, event: SampleEvent) {
         let sample = &mut self.sample;
         match event {
-            SampleEvent::Started { id, step, prompt, note } if id >= sample.id => {
-                *sample = SampleState { id, step, prompt, note, tokens: Vec::new(), running: true };
+            SampleEvent::Started { id, step, prompt, tokens, note } if id >= sample.id => {
+                *sample =
+                    SampleState { id, step, prompt, prompt_tokens: tokens, note, tokens: Vec::new(), running: true };
             }
             SampleEvent::Token { id, token } if id == sample.id => sample.tokens.push(token),
             SampleEvent::Done { id } if id == sample.id => sample.running = false,

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use proptest::prelude::*;
 
 use super::*;
-use crate::lab::protocol::{DeviceClass, DeviceReport};
+use crate::lab::protocol::{DeviceClass, DeviceReport, View};
 use crate::preset;
 
 /// A store at the start of a run, its clock standing still.
@@ -25,11 +25,16 @@ pub(crate) fn ready(folder: &str) -> ReadyReport {
         },
         parameters: 804_096,
         vocabulary: 65,
+        labels: Arc::new((0..65).map(|id| format!("t{id}")).collect()),
         train_tokens: 1_003_854,
         validation_tokens: 111_540,
         step: Step(0),
+        parent: None,
         history: Vec::new(),
         validations: Vec::new(),
+        kept: Vec::new(),
+        kept_bytes: 0,
+        roles: Vec::new(),
         elapsed_secs: 0.0,
         blocked: None,
     }
@@ -48,6 +53,22 @@ pub(crate) fn validation(step: u64, validation_loss: f32) -> ValidationReport {
         best: false,
         accuracy: None,
     }
+}
+
+/// A look that shows attention and nothing else.
+pub(crate) fn look(attention: Arc<AttentionSnapshot>) -> Arc<Look> {
+    Arc::new(Look {
+        view: View::default(),
+        attention,
+        roles: None,
+        next: Vec::new(),
+        uncut: None,
+        lens: None,
+        attribution: None,
+        scores: None,
+        rollout: None,
+        pinned: None,
+    })
 }
 
 /// Attention in which each weight tells where it is: lower triangle, rows that sum to 1.
@@ -71,7 +92,7 @@ fn a_new_run_clears_what_belonged_to_the_older_one() {
     let mut store = store_at_start();
     store.apply(Event::Progress(vec![step_report(1, 4.0), step_report(2, 3.9)]));
     store.apply(Event::Validated(validation(2, 3.8)));
-    store.apply_attention(snapshot(2, &["a", "b"], 1, 1));
+    store.apply_look(look(snapshot(2, &["a", "b"], 1, 1)));
     store.sample_started(3);
     store.apply(Event::Finished(Outcome::Stopped));
     let (version, lines) = (store.attention_version, store.log.len());
@@ -175,11 +196,17 @@ fn the_best_validation_is_the_lowest_that_is_a_number() {
 
 #[test]
 fn late_pieces_of_an_older_sample_are_dropped() {
-    let token =
-        |text: &str| SampledToken { text: text.into(), label: text.into(), probability: 0.5, alternatives: Vec::new() };
+    let token = |text: &str| SampledToken {
+        text: text.into(),
+        label: text.into(),
+        probability: 0.5,
+        alternatives: Vec::new(),
+        attention: None,
+    };
     let mut store = store_at_start();
     store.sample_started(1);
-    let started = SampleEvent::Started { id: 1, step: Step(7), prompt: "To ".into(), note: String::new() };
+    let started =
+        SampleEvent::Started { id: 1, step: Step(7), prompt: "To ".into(), tokens: Vec::new(), note: String::new() };
     store.apply(Event::Sampled(started));
     store.apply(Event::Sampled(SampleEvent::Token { id: 1, token: token("b") }));
     store.apply(Event::Sampled(SampleEvent::Token { id: 1, token: token("e") }));

@@ -1,10 +1,9 @@
-//! Looking into the model: logits of a text, attention of the probe.
+//! The probe: the text that the views show; and the logits of a text.
 
 use burn::tensor::Device;
 
 use super::trainer::ids_tensor;
-use crate::lab::protocol::{AttentionSnapshot, Step};
-use crate::model::{Gpt, Trace, values_of};
+use crate::model::{Gpt, values_of};
 use crate::text::{TokenId, Tokenizer, unknown_note};
 
 /// The longest probe, in tokens: a snapshot holds its square for every head.
@@ -44,25 +43,6 @@ impl Probe {
     }
 }
 
-/// Attention of every head on the probe. `model` is the validation form, on `device`.
-#[must_use]
-pub fn record_attention(
-    model: &Gpt,
-    probe: &Probe,
-    tokenizer: &Tokenizer,
-    step: Step,
-    device: &Device,
-) -> AttentionSnapshot {
-    let mut trace = Trace::default();
-    let _ = model.forward_traced(ids_tensor(as_i32(&probe.ids), 1, probe.ids.len(), device), &mut trace);
-    let patterns = trace.into_patterns();
-    let layers = patterns.len();
-    let heads = patterns.first().map_or(0, |pattern| pattern.dims()[1]);
-    let weights = patterns.into_iter().flat_map(values_of).collect();
-    let tokens = probe.ids.iter().map(|&id| tokenizer.label(id)).collect();
-    AttentionSnapshot { step, tokens, layers, heads, weights, note: probe.note.clone() }
-}
-
 /// Logits after each token, `[position][vocabulary]`; at most `context` tokens.
 #[must_use]
 pub fn logits(model: &Gpt, ids: &[TokenId], device: &Device) -> Vec<Vec<f32>> {
@@ -71,7 +51,7 @@ pub fn logits(model: &Gpt, ids: &[TokenId], device: &Device) -> Vec<Vec<f32>> {
     values_of(logits).chunks(vocabulary).map(<[f32]>::to_vec).collect()
 }
 
-fn as_i32(ids: &[TokenId]) -> Vec<i32> {
+pub(super) fn as_i32(ids: &[TokenId]) -> Vec<i32> {
     // A vocabulary has at most 65,536 tokens.
     ids.iter().map(|id| id.0 as i32).collect()
 }

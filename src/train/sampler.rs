@@ -1,13 +1,15 @@
 //! Text from the model, one token at a time.
 
+use std::sync::Arc;
+
 use burn::tensor::Device;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::trainer::ids_tensor;
-use crate::lab::protocol::{SampledToken, Step};
-use crate::model::{Cache, Gpt, values_of};
-use crate::recipe::SamplingRecipe;
+use crate::lab::protocol::{SampledToken, Step, TokenAttention};
+use crate::model::{Cache, Gpt, Trace, values_of};
+use crate::recipe::{ModelRecipe, SamplingRecipe};
 use crate::text::{TextStream, TokenId, Tokenizer, unknown_note};
 
 /// A text being written.
@@ -19,6 +21,8 @@ pub struct Sampler {
     settings: SamplingRecipe,
     rng: ChaCha8Rng,
     cached: Option<Cached>,
+    /// Whether each token remembers where the heads looked.
+    watched: bool,
     /// The prompt as the model sees it.
     pub prompt: String,
     /// What of the prompt was left out, in words; empty when none.
@@ -38,10 +42,29 @@ impl Sampler {
             remaining: settings.tokens,
             rng: ChaCha8Rng::seed_from_u64(settings.seed),
             cached: None,
+            watched: false,
             settings,
             prompt,
             note: unknown_note(&encoded.unknown),
         }
+    }
+
+    /// From now on each token remembers where the heads looked; this takes more time.
+    #[must_use]
+    pub fn watched(mut self) -> Self {
+        self.watched = true;
+        self
+    }
+
+    /// The tokens so far, printable.
+    #[must_use]
+    pub fn tokens(&self, tokenizer: &Tokenizer) -> Vec<String> {
+        self.ids.iter().map(|&id| tokenizer.label(id)).collect()
+    }
+
+    /// The next token is drawn by another model than the last, at the same step.
+    pub fn forget(&mut self) {
+        self.cached = None;
     }
 
     /// The next token, or `None` when the asked-for length is reached. `model` may change from call to call: `step` says
@@ -50,12 +73,12 @@ impl Sampler {
         &mut self,
         model: &Gpt,
         step: Step,
-        context: usize,
+        recipe: &ModelRecipe,
         tokenizer: &Tokenizer,
         device: &Device,
     ) -> Option<SampledToken> {
         self.remaining = self.remaining.checked_sub(1)?;
-        let logits = self.logits(model, step, context, device)?;
+        let (logits, attention) = self.logits(model, step, recipe, device)?;
         let plain = softmax(&logits, 1.0);
         let id = draw(&distribution(&logits, &self.settings), self.rng.random::<f64>());
         let mut best: Vec<usize> = (0..plain.len()).collect();
@@ -69,14 +92,20 @@ impl Sampler {
             text.push_str(&self.stream.finish());
         }
         let label = tokenizer.label(token(id));
-        Some(SampledToken { text, label, probability: plain[id] as f32, alternatives })
+        Some(SampledToken { text, label, probability: plain[id] as f32, alternatives, attention })
     }
 }
 
 impl Sampler {
-    /// Logits of the token after the text. What the cache holds is not computed again.
-    fn logits(&mut self, model: &Gpt, step: Step, context: usize, device: &Device) -> Option<Vec<f32>> {
-        let length = self.ids.len();
+    /// Logits of the token after the text, and where the heads looked. What the cache holds is not computed again.
+    fn logits(
+        &mut self,
+        model: &Gpt,
+        step: Step,
+        recipe: &ModelRecipe,
+        device: &Device,
+    ) -> Option<(Vec<f32>, Option<Arc<TokenAttention>>)> {
+        let (length, context) = (self.ids.len(), recipe.context);
         let usable = |cached: &Cached| {
             cached.step == step && cached.cache.length() < context && cached.start + cached.cache.length() < length
         };
@@ -87,11 +116,28 @@ impl Sampler {
         });
         let new = &self.ids[cached.start + cached.cache.length()..];
         let ids = ids_tensor(new.iter().map(|id| id.0 as i32).collect(), 1, new.len(), device);
-        let rows = model.forward_cached(ids, &mut cached.cache); // [1, new, vocabulary]
+        let mut trace = self.watched.then(Trace::default);
+        let rows = model.forward_cached(ids, &mut cached.cache, trace.as_mut()); // [1, new, vocabulary]
         let last = rows.narrow(1, new.len() - 1, 1);
+        let attention = trace.map(|trace| Arc::new(last_rows(trace, recipe, cached.start)));
         self.cached = Some(cached);
-        Some(values_of(last))
+        Some((values_of(last), attention))
     }
+}
+
+/// Where each head looked from the last position.
+fn last_rows(trace: Trace, recipe: &ModelRecipe, start: usize) -> TokenAttention {
+    let ModelRecipe { layers, heads, .. } = *recipe;
+    let mut weights = Vec::new();
+    for (layer, pattern) in trace.into_patterns().into_iter().enumerate() {
+        let [_, _, queries, keys] = pattern.dims(); // [1, head, query, key]
+        let rows = values_of(pattern.narrow(2, queries - 1, 1));
+        weights.resize((layer + 1) * heads * keys, 0.0);
+        for (head, row) in recipe.heads_of(layer).into_iter().zip(rows.chunks_exact(keys)) {
+            weights[(layer * heads + head) * keys..][..keys].copy_from_slice(row);
+        }
+    }
+    TokenAttention { start, layers, heads, weights }
 }
 
 /// What is kept of a text that is being written.

@@ -195,6 +195,18 @@ impl Trainer {
         accuracy(&self.validation_model(), &self.recipe, &self.dataset, &self.device, goes_on)
     }
 
+    /// Random batches of the validation text, the same whenever they are asked for; none where the text is too short.
+    #[must_use]
+    pub fn validation_batches(&self, count: usize) -> Vec<Batch> {
+        let (tokens, context) = (&self.dataset.validation, self.recipe.model.context);
+        if tokens.len() <= context {
+            return Vec::new();
+        }
+        let mut rng = ChaCha8Rng::seed_from_u64(self.recipe.training.seed);
+        rng.set_stream(u64::MAX);
+        (0..count).map(|_| random_batch(tokens, self.recipe.training.batch, context, &mut rng)).collect()
+    }
+
     fn model(&self) -> &Gpt {
         self.model.as_ref().expect(MODEL_IS_THERE)
     }

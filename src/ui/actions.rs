@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::layout::Pane;
-use crate::lab::protocol::{DeviceChoice, ExportFormat, HeadId};
+use crate::lab::protocol::{DeviceChoice, ExportFormat, HeadId, Off, Step, View};
 use crate::preset::Preset;
 use crate::recipe::{Recipe, SamplingRecipe, TextSource};
 
@@ -28,6 +28,17 @@ pub enum Action {
     SetProbe(String),
     Sample(Box<SamplingRecipe>),
     StopSampling,
+    /// What the views show.
+    Look(Box<View>),
+    MeasureEffects(Off),
+    StopMeasuring,
+    /// A new run of the viewed model without the heads that are switched off.
+    Prune,
+    /// A new run that goes on from a kept step; with the draft's training and sampling, or as it was.
+    Fork {
+        step: Step,
+        changed: bool,
+    },
 
     // The draft that the next run is made from.
     EditRecipe(Box<Recipe>),
@@ -76,6 +87,10 @@ pub enum PickPurpose {
     /// A model in the folder format of `transformers`, to become a run.
     OpenModel,
     OverlayRun,
+    /// A text over which the heads' attention is averaged.
+    MeanAttention,
+    /// A run to compare this one's attention with.
+    PinRun,
     SavePreset,
     Export(ExportFormat),
     /// Loss and rate curves as comma-separated values.

@@ -71,6 +71,13 @@ impl App {
                 self.apply(Action::OpenRun(report.run));
             }
             Done::Imported { result: Err(why), .. } => self.store.note(Level::Error, why),
+            Done::Forked { result: Ok(run), .. } => {
+                self.store.note(Level::Info, format!("forked: {}", run.display()));
+                self.apply(Action::OpenRun(run));
+            }
+            Done::Forked { run, result: Err(why) } => {
+                self.store.note(Level::Error, format!("{} was not forked: {why}", run.display()));
+            }
             Done::Written { what, path, result: Ok(()) } => {
                 self.remember_folder(&path);
                 self.store.note(Level::Info, format!("saved {what}: {}", path.display()));

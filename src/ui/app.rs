@@ -16,6 +16,7 @@ use super::attention_view::AttentionView;
 use super::dialogs::PathDialog;
 use super::draft::Draft;
 use super::layout::{Layout, Pane};
+use super::lens_view;
 use super::loss_view::{LossView, Overlay};
 use super::menus::{self, MenuState, Phase, Situation};
 use super::notices::{self, Notices};
@@ -23,13 +24,16 @@ use super::parity::{self, Parity};
 use super::picture::Picture;
 use super::question::{self, Question};
 use super::recipe_panel::{self, RecipeState};
+use super::roles_view;
 use super::sample_view::SampleView;
 use super::settings::{Loaded, Settings};
 use super::theme;
+use super::timeline;
+use super::tokens_view;
 use super::transport::{self, TransportState};
 use crate::lab::desk::{Adapter, Desk, Job};
 use crate::lab::handle::{RunHandle, Wake};
-use crate::lab::protocol::{AttentionSnapshot, Command, DeviceChoice, Event, HeadId, RunState};
+use crate::lab::protocol::{AttentionSnapshot, Command, DeviceChoice, Event, HeadId, RunState, View, Wants};
 use crate::preset::{self, Preset};
 use crate::recipe::{Fault, Recipe};
 use crate::store::{Level, RunStore};
@@ -64,6 +68,7 @@ pub(super) struct ActiveRun {
     /// Changed, and not handed over yet.
     pub rate_unsent: bool,
     pub probe_unsent: bool,
+    pub view_unsent: bool,
     /// Asked to stop, and what comes after.
     pub ending: Option<AfterEnd>,
 }
@@ -105,6 +110,8 @@ pub struct App {
     settings_looked: Instant,
     pub(super) layout: Layout,
     pub(super) overlays: Vec<Overlay>,
+    /// What the views of the run show.
+    pub(super) view: View,
     loss_view: LossView,
     attention_view: AttentionView,
     sample_view: SampleView,
@@ -158,6 +165,7 @@ impl App {
             settings_looked: Instant::now(),
             layout,
             overlays: Vec::new(),
+            view: View::default(),
             loss_view: LossView::default(),
             attention_view: AttentionView::default(),
             sample_view: SampleView::default(),
@@ -287,8 +295,8 @@ impl App {
             }
         }
         if let Some(run) = &self.run {
-            if let Some(snapshot) = run.handle.take_attention() {
-                self.store.apply_attention(snapshot);
+            if let Some(look) = run.handle.take_look() {
+                self.store.apply_look(look);
             }
             // A full channel may have refused the wish to stop.
             if run.ending.is_some() {
@@ -320,6 +328,20 @@ impl App {
             self.settings.window = Some((size.x.round(), size.y.round()));
         }
         self.write_settings();
+    }
+
+    /// What no pane in sight shows is not computed, and a step that is no longer kept is not shown.
+    fn look_after_view(&mut self) {
+        if self.run.is_none() || self.store.ready.is_none() {
+            return;
+        }
+        let mut view = self.view.clone();
+        let in_sight = |pane| self.layout.rect(pane).is_some();
+        view.wants = Wants { lens: in_sight(Pane::Lens), ..view.wants };
+        view.step = view.step.filter(|step| self.store.kept.binary_search(step).is_ok());
+        if view != self.view {
+            self.apply(Action::Look(Box::new(view)));
+        }
     }
 
     fn write_settings(&mut self) {
@@ -358,7 +380,18 @@ impl App {
     fn panes(&mut self, ui: &mut Ui, faults: &[Fault], phase: Phase) -> Vec<Action> {
         let mut actions = Vec::new();
         let Self {
-            store, draft, presets, settings, layout, loss_view, attention_view, sample_view, run, overlays, ..
+            store,
+            draft,
+            presets,
+            settings,
+            layout,
+            loss_view,
+            attention_view,
+            sample_view,
+            run,
+            overlays,
+            view: looked,
+            ..
         } = self;
         let on_screen = run.as_ref().map_or(&draft.recipe, |run| &run.recipe);
         let run_recipe = store.ready.as_ref().filter(|_| run.is_some()).map(|_| on_screen);
@@ -377,6 +410,9 @@ impl App {
                 Pane::Loss => loss_view.ui(ui, store, view, overlays),
                 Pane::Heads => attention_view.grid_ui(ui, store, view, &on_screen.data.probe),
                 Pane::Head => attention_view.head_ui(ui, store, view),
+                Pane::Tokens => tokens_view::ui(ui, store, view, looked),
+                Pane::Lens => lens_view::ui(ui, store, view, looked),
+                Pane::Roles => roles_view::ui(ui, store, view, looked),
                 Pane::Architecture => {
                     architecture_view::ui(ui, &draft.recipe, vocabulary);
                     Vec::new()
@@ -462,6 +498,12 @@ impl eframe::App for App {
         }
         let faults = self.draft.faults();
         actions.extend(self.bars(ui, &situation));
+        let panel = Frame::new().fill(ui.visuals().panel_fill).inner_margin(Margin::symmetric(10, 5));
+        if self.run.is_some() {
+            Panel::bottom("timeline").frame(panel).show_separator_line(false).show(ui, |ui| {
+                actions.extend(timeline::ui(ui, &self.store, &self.view));
+            });
+        }
         let backdrop = Frame::new().fill(theme::backdrop(ui.visuals())).inner_margin(Margin::same(6));
         CentralPanel::default().frame(backdrop).show(ui, |ui| {
             actions.extend(self.panes(ui, &faults, situation.phase));
@@ -471,6 +513,7 @@ impl eframe::App for App {
         for action in actions {
             self.apply(action);
         }
+        self.look_after_view();
         let now = ctx.input(|input| input.time);
         self.notices.collect(&self.store, now);
         self.notices.ui(&ctx);

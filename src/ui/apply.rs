@@ -16,7 +16,7 @@ use super::settings::remember;
 use super::theme;
 use crate::lab::desk::Job;
 use crate::lab::handle::{Origin, Place, RunHandle, RunSpec};
-use crate::lab::protocol::{Command, DeviceChoice, ExportFormat, Outcome, ReadyReport, SampleRequest};
+use crate::lab::protocol::{Command, DeviceChoice, ExportFormat, Outcome, Pin, ReadyReport, SampleRequest, Step, View};
 use crate::preset::{FORMAT, Preset};
 use crate::recipe::{Field, Recipe, SamplingRecipe, TextSource};
 use crate::store::{Level, curves_csv};
@@ -44,6 +44,11 @@ impl App {
             Action::SetProbe(text) => self.set_probe(text),
             Action::Sample(settings) => self.sample(*settings),
             Action::StopSampling => self.send(Command::StopSampling),
+            Action::Look(view) => self.set_looked(*view),
+            Action::MeasureEffects(off) => self.send(Command::MeasureEffects(off)),
+            Action::StopMeasuring => self.send(Command::StopMeasuring),
+            Action::Prune => self.send(Command::Prune),
+            Action::Fork { step, changed } => self.fork(step, changed),
             Action::EditRecipe(recipe) => self.edit(*recipe),
             Action::EditSampling(sampling) => self.set_sampling(*sampling),
             Action::UsePreset(preset) => self.use_preset(*preset),
@@ -105,7 +110,7 @@ impl App {
     /// until it makes sense.
     pub(super) fn hand_over(&mut self) {
         let Some(run) = &mut self.run else { return };
-        if self.store.ready.is_none() || !(run.rate_unsent || run.probe_unsent) {
+        if self.store.ready.is_none() || !(run.rate_unsent || run.probe_unsent || run.view_unsent) {
             return;
         }
         let wrong = |field| matches!(field, Field::LearningRate | Field::FinalLearningRate);
@@ -115,7 +120,10 @@ impl App {
         if run.probe_unsent {
             run.probe_unsent = !run.handle.send(Command::SetProbe(run.recipe.data.probe.clone()));
         }
-        if run.rate_unsent || run.probe_unsent {
+        if run.view_unsent {
+            run.view_unsent = !run.handle.send(Command::Look(Box::new(self.view.clone())));
+        }
+        if run.rate_unsent || run.probe_unsent || run.view_unsent {
             self.ctx.request_repaint_after(RETRY_INTERVAL);
         }
     }
@@ -153,6 +161,7 @@ impl App {
 
     fn start(&mut self, origin: Origin, start_paused: bool, opened: bool) {
         self.store.clear();
+        self.view = View { wants: std::mem::take(&mut self.view.wants), ..View::default() };
         let device = self.device().clone();
         let spec = RunSpec {
             origin,
@@ -164,7 +173,8 @@ impl App {
         };
         let handle = RunHandle::start(spec, self.wake.clone());
         let recipe = self.draft.recipe.clone();
-        self.run = Some(ActiveRun { handle, recipe, opened, rate_unsent: false, probe_unsent: false, ending: None });
+        let (rate_unsent, probe_unsent, view_unsent) = (false, false, true);
+        self.run = Some(ActiveRun { handle, recipe, opened, rate_unsent, probe_unsent, view_unsent, ending: None });
     }
 
     /// Asks the run to stop and does the rest once it has; at once when there is none.
@@ -201,6 +211,10 @@ impl App {
         } else {
             // As it was made: the text's path is a whole one.
             run.recipe.data.text.clone_from(&report.recipe.data.text);
+        }
+        if let Some((parent, _)) = &report.parent {
+            // Both branches are seen from the fork on.
+            self.ask(Job::ReadCurves(parent.clone()));
         }
         remember(&mut self.settings.recent_runs, &report.folder);
         if matches!(self.device(), DeviceChoice::Auto | DeviceChoice::Gpu) {
@@ -269,6 +283,21 @@ impl App {
         self.hand_over();
     }
 
+    fn set_looked(&mut self, view: View) {
+        self.view = view;
+        if let Some(run) = &mut self.run {
+            run.view_unsent = true;
+        }
+        self.hand_over();
+    }
+
+    fn fork(&mut self, step: Step, changed: bool) {
+        let (Some(ready), Some(run)) = (&self.store.ready, &self.run) else { return };
+        let Recipe { training, sampling, .. } = self.draft.recipe.clone();
+        let changes = changed.then(|| Box::new(Recipe { training, sampling, ..run.recipe.clone() }));
+        self.ask(Job::Fork { run: ready.folder.clone(), step, changes });
+    }
+
     /// The draft is edited. The running model takes over its learning rate.
     fn edit(&mut self, recipe: Recipe) {
         let old = std::mem::replace(&mut self.draft.recipe, recipe);
@@ -318,12 +347,15 @@ impl App {
 
     pub(super) fn pick(&mut self, purpose: PickPurpose) {
         let recent = match purpose {
-            PickPurpose::OpenText | PickPurpose::ParityText => self.settings.recent_texts.clone(),
-            PickPurpose::OpenRun | PickPurpose::OverlayRun => self.settings.recent_runs.clone(),
+            PickPurpose::OpenText | PickPurpose::ParityText | PickPurpose::MeanAttention => {
+                self.settings.recent_texts.clone()
+            }
+            PickPurpose::OpenRun | PickPurpose::OverlayRun | PickPurpose::PinRun => self.settings.recent_runs.clone(),
             _ => Vec::new(),
         };
         let runs = self.settings.recent_runs.first().and_then(|run| run.parent()).map(Path::to_path_buf);
-        let runs = runs.filter(|_| matches!(purpose, PickPurpose::OpenRun | PickPurpose::OverlayRun));
+        let runs =
+            runs.filter(|_| matches!(purpose, PickPurpose::OpenRun | PickPurpose::OverlayRun | PickPurpose::PinRun));
         let folder = runs.or_else(|| self.settings.folder.clone()).or_else(|| std::env::current_dir().ok());
         let folder = folder.unwrap_or_default();
         let run = self.store.ready.as_ref().map_or_else(|| "run".to_owned(), |ready| file_name(&ready.folder));
@@ -333,7 +365,9 @@ impl App {
             | PickPurpose::OpenPreset
             | PickPurpose::OpenRun
             | PickPurpose::OpenModel
-            | PickPurpose::OverlayRun => String::new(),
+            | PickPurpose::OverlayRun
+            | PickPurpose::PinRun
+            | PickPurpose::MeanAttention => String::new(),
             PickPurpose::SavePreset => format!("{}.ron", slug(&self.draft.name)),
             PickPurpose::Export(ExportFormat::Checkpoint) => format!("{run}-checkpoint"),
             PickPurpose::Export(ExportFormat::Transformers(_)) => format!("{run}-transformers"),
@@ -359,6 +393,11 @@ impl App {
             }
             PickPurpose::OpenModel => self.import(path),
             PickPurpose::OverlayRun => self.ask(Job::ReadCurves(path)),
+            PickPurpose::MeanAttention => self.send(Command::MeanAttention(path)),
+            PickPurpose::PinRun => {
+                let pin = Some(Pin { run: Some(path), step: None });
+                self.set_looked(View { pin, ..self.view.clone() });
+            }
             PickPurpose::Export(format) => {
                 self.remember_folder(&path);
                 self.send(Command::Export { format, path });

@@ -91,6 +91,12 @@ fn words(purpose: &PickPurpose) -> Words {
             Wants::ModelFolder,
         ),
         PickPurpose::OverlayRun => ("Overlay a run", "Overlay", "An earlier run's folder.", Wants::OldFolder),
+        PickPurpose::PinRun => {
+            ("Compare with a run", "Compare", "The folder of a run with the same vocabulary.", Wants::OldFolder)
+        }
+        PickPurpose::MeanAttention => {
+            ("Mean attention over a text", "Measure", "A UTF-8 text file of many windows.", Wants::OldFile)
+        }
         PickPurpose::SavePreset => ("Save preset", "Save", "A .ron file.", Wants::NewFile),
         PickPurpose::Export(ExportFormat::Checkpoint) => {
             ("Export checkpoint", "Export", "A folder for the checkpoint.", Wants::NewFolder)

@@ -18,6 +18,12 @@ pub enum Pane {
     Heads,
     /// The chosen head, large.
     Head,
+    /// The chosen head over the probe's words.
+    Tokens,
+    /// The prediction after each layer, and what adds to it.
+    Lens,
+    /// What each head does, over training, and what it is worth.
+    Roles,
     /// The network of the recipe, drawn.
     Architecture,
     Sample,
@@ -25,8 +31,18 @@ pub enum Pane {
 }
 
 impl Pane {
-    pub const ALL: [Self; 7] =
-        [Self::Recipe, Self::Loss, Self::Heads, Self::Head, Self::Architecture, Self::Sample, Self::Log];
+    pub const ALL: [Self; 10] = [
+        Self::Recipe,
+        Self::Loss,
+        Self::Heads,
+        Self::Head,
+        Self::Tokens,
+        Self::Lens,
+        Self::Roles,
+        Self::Architecture,
+        Self::Sample,
+        Self::Log,
+    ];
 
     /// For tabs and menus.
     #[must_use]
@@ -36,6 +52,9 @@ impl Pane {
             Self::Loss => "Loss",
             Self::Heads => "Attention: all heads",
             Self::Head => "Attention: one head",
+            Self::Tokens => "Head on the words",
+            Self::Lens => "Logit lens",
+            Self::Roles => "Roles",
             Self::Architecture => "Architecture",
             Self::Sample => "Sample",
             Self::Log => "Log",
@@ -129,9 +148,10 @@ fn first_tree(width: f32) -> Tree<Pane> {
         let panes = panes.iter().map(|pane| tiles.insert_pane(*pane)).collect();
         tiles.insert_tab_tile(panes)
     };
-    let (recipe, loss, heads) = (tabs(&[Pane::Recipe]), tabs(&[Pane::Loss]), tabs(&[Pane::Heads]));
+    let (recipe, loss, heads) = (tabs(&[Pane::Recipe]), tabs(&[Pane::Loss]), tabs(&[Pane::Heads, Pane::Roles]));
     // The drawing in the highest place, and not over the recipe that it follows.
-    let (head, sample) = (tabs(&[Pane::Head, Pane::Architecture]), tabs(&[Pane::Sample, Pane::Log]));
+    let (head, sample) =
+        (tabs(&[Pane::Head, Pane::Tokens, Pane::Lens, Pane::Architecture]), tabs(&[Pane::Sample, Pane::Log]));
     let middle = tiles.insert_container(Linear::new_binary(LinearDir::Vertical, [loss, heads], 0.5));
     let right = tiles.insert_container(Linear::new_binary(LinearDir::Vertical, [head, sample], 0.62));
     let columns = Linear::new(LinearDir::Horizontal, vec![recipe, middle, right]);

@@ -10,7 +10,7 @@ use headlight::lab::protocol::{
 use headlight::recipe::{Recipe, TrainingRecipe};
 use headlight::runs::{Checkpoint, Kept, Owner};
 use headlight::text::TokenId;
-use headlight::train::{Probe, logits, record_attention};
+use headlight::train::{Probe, Seen, logits};
 
 use crate::{small_dataset, small_recipe, small_trainer};
 
@@ -51,7 +51,14 @@ fn attention_is_causal_and_a_later_token_changes_nothing_before_it() {
     assert_ne!(one[3], other[3]);
 
     let probe = Probe { ids: ids(&[1, 5, 3, 7]), note: String::new() };
-    let snapshot = record_attention(&model, &probe, &trainer.dataset().tokenizer, Step(0), &device);
+    let snapshot = Seen {
+        model: &model,
+        recipe: &trainer.recipe().model,
+        tokenizer: &trainer.dataset().tokenizer,
+        device: &device,
+        step: Step(0),
+    }
+    .attention(&probe);
     assert_eq!((snapshot.layers, snapshot.heads, snapshot.weights.len()), (2, 2, 2 * 2 * 4 * 4));
     for (layer, head) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
         let rows = snapshot.head(HeadId { layer, head });
@@ -226,7 +233,7 @@ fn the_worker_steps_pauses_samples_and_finishes_once() {
     let steps = run.steps();
     assert_eq!(steps.iter().map(|report| report.step.0).collect::<Vec<_>>(), (1..=40).collect::<Vec<_>>());
     assert!((steps[4].learning_rate - 5e-4).abs() < 1e-9, "{:?}", steps[4]);
-    let snapshot = run.handle.take_attention().expect("attention was recorded");
+    let snapshot = run.handle.take_look().expect("attention was recorded").attention.clone();
     assert!(snapshot.step > Step(0));
 
     run.handle.send(Command::Stop);

@@ -108,7 +108,7 @@ fn fused_attention(joined: Tensor<3>, heads: usize, groups: usize) -> Tensor<3> 
 /// The model's own, which is the truth.
 fn plain_attention(joined: Tensor<3>, heads: usize, groups: usize) -> Tensor<3> {
     let [query, keys_values] = split(joined, heads, groups);
-    attend(query, keys_values, heads, groups, |pattern| pattern)
+    attend(query, keys_values, heads, groups, None, |pattern| pattern)
 }
 
 #[test]

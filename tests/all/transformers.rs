@@ -112,7 +112,7 @@ fn what_is_cached_changes_nothing() {
             let (mut cache, mut found) = (model.cache(12), Vec::new());
             for length in pieces {
                 let start = cache.length();
-                found.extend(values_of(model.forward_cached(tensor(&ids[start..start + length]), &mut cache)));
+                found.extend(values_of(model.forward_cached(tensor(&ids[start..start + length]), &mut cache, None)));
             }
             let apart = found.iter().zip(&whole).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
             assert!(found.len() == whole.len() && apart < 1e-5, "{case}: {apart}");
@@ -129,7 +129,7 @@ fn a_sample_is_what_the_logits_say_and_goes_on_past_the_context() {
     let mut sampler = Sampler::new(settings, &tokenizer);
     let mut ids = vec![TokenId(5), TokenId(7), TokenId(9)];
     for count in 0..40 {
-        let token = sampler.next(&model, Step(0), recipe.context, &tokenizer, &device).expect("a token");
+        let token = sampler.next(&model, Step(0), &recipe, &tokenizer, &device).expect("a token");
         // Past the context at least three quarters of it are seen, all of it at most.
         let seen = ids.len().min(recipe.context);
         let least = if ids.len() > recipe.context { recipe.context * 3 / 4 } else { seen };
@@ -140,7 +140,7 @@ fn a_sample_is_what_the_logits_say_and_goes_on_past_the_context() {
         assert!(best.collect::<Vec<_>>().contains(&token.label), "token {count} is {}", token.label);
         ids.push(TokenId(token.label.parse().expect("a number")));
     }
-    assert!(sampler.next(&model, Step(0), recipe.context, &tokenizer, &device).is_none());
+    assert!(sampler.next(&model, Step(0), &recipe, &tokenizer, &device).is_none());
 }
 
 #[test]
@@ -155,7 +155,8 @@ fn what_another_model_left_in_the_cache_is_not_used() {
             SamplingRecipe { prompt: "5 7 9".into(), temperature: 0.0, tokens: 2, ..small_recipe().sampling };
         let mut sampler = Sampler::new(settings, &one.tokenizer);
         let mut next = |model: &Imported, step| {
-            let token = sampler.next(&model.model.valid(), Step(step), 16, &one.tokenizer, &device).expect("a token");
+            let token =
+                sampler.next(&model.model.valid(), Step(step), &one.recipe, &one.tokenizer, &device).expect("a token");
             (token.label, token.alternatives)
         };
         let (label, _) = next(first, 0);

@@ -38,6 +38,12 @@ impl Switches {
     pub fn is_empty(&self) -> bool {
         self.heads.is_empty() && self.mlps.is_empty()
     }
+
+    /// Whether a part is to write its mean.
+    #[must_use]
+    pub fn need_means(&self) -> bool {
+        self.heads.values().chain(self.mlps.values()).any(|&off| off == Off::Mean)
+    }
 }
 
 /// What a part that is switched off writes to the residual stream instead.
@@ -95,7 +101,8 @@ pub struct Look {
     /// What was asked for.
     pub view: View,
     pub attention: Arc<AttentionSnapshot>,
-    pub roles: RoleReport,
+    /// What the heads do, where the view is not the running model's: that is in the run's own history.
+    pub roles: Option<RoleReport>,
     /// After the probe's last token, the likeliest first, ten at most.
     pub next: Vec<(u32, f32)>,
     /// The same without the cuts, where there are any.

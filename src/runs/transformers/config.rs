@@ -77,6 +77,7 @@ fn gpt2(keys: &Keys<'_>) -> Result<ModelRecipe, String> {
         biases: Biases::USUAL,
         tied_head: keys.flag("tie_word_embeddings", true)?,
         scaled_residuals: true,
+        pruned: Vec::new(),
     })
 }
 
@@ -105,6 +106,7 @@ fn opt(keys: &Keys<'_>) -> Result<ModelRecipe, String> {
         biases: Biases { norms: true, ..linear_biases(linear, linear) },
         tied_head: keys.flag("tie_word_embeddings", true)?,
         scaled_residuals: false,
+        pruned: Vec::new(),
     })
 }
 
@@ -148,6 +150,7 @@ fn gated(keys: &Keys<'_>) -> Result<ModelRecipe, String> {
         biases: Biases::NONE,
         tied_head: keys.flag("tie_word_embeddings", false)?,
         scaled_residuals: false,
+        pruned: Vec::new(),
     })
 }
 

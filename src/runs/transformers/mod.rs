@@ -20,6 +20,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::checkpoint::{Encoded, serialize};
+use super::export::PRUNED;
 use super::weights::{Weight, load_weights, shapes_of, weights_of};
 use super::{RunError, RunFolder, folder_beside, put_in_place, read_bounded, write_atomic};
 use crate::lab::protocol::{ExportReport, Family};
@@ -113,6 +114,9 @@ pub fn export(
     tokenizer: &Tokenizer,
     device: &Device,
 ) -> Result<ExportReport, RunError> {
+    if !recipe.pruned.is_empty() {
+        return Err(RunError::damaged(folder, PRUNED));
+    }
     let family = match family {
         Some(family) => config::fits(family, recipe).map(|()| family),
         None => config::family_of(recipe),

@@ -11,7 +11,7 @@ use super::super::theme;
 use super::AttentionView;
 use crate::lab::protocol::{AttentionSnapshot, HeadId};
 use crate::store::RunStore;
-use crate::store::tests::{snapshot, store_at_start};
+use crate::store::tests::{look, snapshot, store_at_start};
 
 const TOKENS: [&str; 4] = ["t", "h", "e", "␣"];
 
@@ -32,7 +32,7 @@ fn harness(
     pane: fn(&mut AttentionView, &mut egui::Ui, &RunStore, &ViewSettings) -> Vec<Action>,
 ) -> (Harness<'static>, Shared) {
     let mut store = store_at_start();
-    store.apply_attention(snapshot(1250, &TOKENS, layers, heads));
+    store.apply_look(look(snapshot(1250, &TOKENS, layers, heads)));
     let shown =
         Shown { store, view: ViewSettings::default(), attention: AttentionView::default(), actions: Vec::new() };
     let shared = Rc::new(RefCell::new(shown));
@@ -73,7 +73,7 @@ fn replace(shared: &Shared, change: impl FnOnce(&mut AttentionSnapshot)) {
     let store = &mut shared.borrow_mut().store;
     let mut newer = (**store.attention.as_ref().expect("attention")).clone();
     change(&mut newer);
-    store.apply_attention(Arc::new(newer));
+    store.apply_look(look(Arc::new(newer)));
 }
 
 #[test]
@@ -293,7 +293,7 @@ fn pictures_of_the_panes_are_as_they_were() {
         for (pane, what) in [(grid_pane as fn(&mut _, &mut _, &_, &_) -> _, "heads"), (AttentionView::head_ui, "head")]
         {
             let mut store = store_at_start();
-            store.apply_attention(snapshot(1250, &TOKENS, 2, 3));
+            store.apply_look(look(snapshot(1250, &TOKENS, 2, 3)));
             let (mut attention, view) = (AttentionView::default(), ViewSettings::default());
             let builder = Harness::builder().with_size(Vec2::new(330.0, 220.0)).with_theme(shown).wgpu();
             let builder = builder.with_context_setup(move |ctx| theme::install(ctx, theme));

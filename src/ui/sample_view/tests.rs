@@ -40,12 +40,18 @@ fn harness() -> (Harness<'static>, Rc<RefCell<Shown>>) {
 fn draw(store: &mut RunStore, tokens: &[&str]) {
     store.sample_started(1);
     let note = "left out: 'ß'".to_owned();
-    store.apply(Event::Sampled(SampleEvent::Started { id: 1, step: Step(1250), prompt: "To".into(), note }));
+    store.apply(Event::Sampled(SampleEvent::Started {
+        id: 1,
+        step: Step(1250),
+        prompt: "To".into(),
+        tokens: vec!["T".into(), "o".into()],
+        note,
+    }));
     for (index, &text) in tokens.iter().enumerate() {
         let probability = 0.5 / (index + 1) as f32;
         let label = text.replace('\n', "⏎").replace(' ', "␣");
         let alternatives = vec![(label.clone(), probability), ("q".into(), 0.0125)];
-        let token = SampledToken { text: text.into(), label, probability, alternatives };
+        let token = SampledToken { text: text.into(), label, probability, alternatives, attention: None };
         store.apply(Event::Sampled(SampleEvent::Token { id: 1, token }));
     }
 }

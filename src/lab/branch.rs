@@ -1,0 +1,106 @@
+//! Runs made from another: forked at a step, or pruned of heads.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, ensure};
+use burn::module::Module;
+
+use super::handle::Place;
+use super::protocol::Step;
+use crate::device;
+use crate::model::Gpt;
+use crate::recipe::{ModelRecipe, Recipe};
+use crate::runs::{
+    Checkpoint, Kept, Owner, Parent, RunFile, RunFolder, TrainingState, copy_log, default_root, find_snapshot,
+    folder_beside, new_folder, put_in_place,
+};
+use crate::train::AdamW;
+
+/// Makes a new run that goes on from a kept step of another. Without `changes` it becomes the same run over again, bit for
+/// bit on the CPU; with them it trains as they say. The curves up to the step are copied. Returns its folder, which
+/// appears whole or not at all.
+///
+/// # Errors
+/// If the step is not kept, the changes are of another model or make no sense, or the place is occupied or cannot be
+/// written.
+pub fn fork(run: &Path, step: Step, place: &Place, changes: Option<&Recipe>) -> Result<PathBuf> {
+    let mut file = RunFolder::read(run)?;
+    let snapshot = find_snapshot(run, step)?;
+    let owner = Owner::new(&file.recipe.model, &file.tokenizer);
+    let Checkpoint { model, optimizer, mut state } = Checkpoint::load(&snapshot, &owner, &device::cpu())?;
+    if let Some(changed) = changes {
+        ensure!(
+            changed.model == file.recipe.model && changed.data.text == file.recipe.data.text,
+            "a fork keeps the model and its text: change training or sampling only, or start a new run"
+        );
+        if let Some(fault) = changed.validate(Some(file.tokenizer.vocabulary())).first() {
+            anyhow::bail!("{fault}");
+        }
+        state.learning_rate = changed.training.learning_rate;
+        state.final_learning_rate = changed.training.final_learning_rate;
+        file.recipe = changed.clone();
+    }
+    file.parent = Some(Parent { run: std::path::absolute(run)?, step });
+    whole(place, |beside| {
+        let mut folder = RunFolder::create(beside, file)?;
+        copy_log(run, &mut folder, step)?;
+        save(&folder, &model.valid(), &optimizer, state)
+    })
+}
+
+/// Makes a new run of a model from which heads were taken out. It begins at step 0, as an imported model does.
+///
+/// # Errors
+/// If the place is occupied or cannot be written.
+pub fn keep_pruned(file: &RunFile, model: &Gpt, shape: ModelRecipe, place: &Place) -> Result<PathBuf> {
+    let recipe = Recipe { model: shape, ..file.recipe.clone() };
+    let file = RunFile::new(recipe, file.tokenizer.clone(), file.text_digest.clone());
+    whole(place, |beside| first_checkpoint(beside, file, model))
+}
+
+/// A place for a run made from another, in the same folder: its name with this behind it.
+#[must_use]
+pub fn beside(run: &Path, what: &str) -> Place {
+    let name = run.file_name().map_or_else(|| "run".into(), |name| name.to_string_lossy());
+    let name = |number: u32| match number {
+        1 => format!("{name}-{what}"),
+        _ => format!("{name}-{what}-{number}"),
+    };
+    let free = (1..).map(|number| run.with_file_name(name(number))).find(|path| !path.exists());
+    Place::At(free.unwrap_or_default())
+}
+
+/// Makes the folder of a run whose weights are there before its first step.
+pub(super) fn first_checkpoint(folder: &Path, file: RunFile, model: &Gpt) -> Result<()> {
+    let training = &file.recipe.training;
+    let state = TrainingState {
+        step: Step(0),
+        learning_rate: training.learning_rate,
+        final_learning_rate: training.final_learning_rate,
+        elapsed_secs: 0.0,
+        best_validation_loss: None,
+    };
+    save(&RunFolder::create(folder, file)?, model, &AdamW::default(), state)
+}
+
+fn save(folder: &RunFolder, model: &Gpt, optimizer: &AdamW, state: TrainingState) -> Result<()> {
+    let owner = Owner::new(&folder.file.recipe.model, &folder.file.tokenizer);
+    Ok(Checkpoint::save(&folder.checkpoint(Kept::Last), model, optimizer, state, &owner)?)
+}
+
+/// Makes a run's folder beside its place and renames it there: half a run would open with weights that nobody trained.
+pub(super) fn whole(place: &Place, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+    let run = match place {
+        Place::At(path) => path.clone(),
+        Place::Named(name) => new_folder(&default_root(), name),
+    };
+    RunFolder::refuse_occupied(&run)?;
+    let beside = folder_beside(&run)?;
+    if let Err(error) = make(&beside) {
+        let _ = fs::remove_dir_all(&beside);
+        return Err(error);
+    }
+    put_in_place(&beside, &run)?;
+    Ok(run)
+}

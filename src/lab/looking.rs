@@ -1,0 +1,233 @@
+//! What the views of a run look at, and the models that they see: the running one, or those of kept steps.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use burn::module::Module;
+use burn::tensor::Device;
+
+use super::protocol::{AttentionSnapshot, Look, Pin, RoleReport, Step, View};
+use crate::model::Gpt;
+use crate::runs::{Checkpoint, Kept, Owner, RunFile, RunFolder, find_snapshot};
+use crate::text::Batch;
+use crate::train::{Means, Probe, Seen, Trainer, switched};
+
+/// The part of the time that looking may take from training, as one in so many.
+const SHARE: u32 = 25;
+/// Models of kept steps that stay in memory, so that going to and fro reads no file: this many, and this many bytes.
+const MODELS_MAX: usize = 8;
+const MODELS_BYTES_MAX: usize = 200_000_000;
+
+/// The state of the views.
+pub(super) struct Looker {
+    folder: PathBuf,
+    file: RunFile,
+    device: Device,
+    view: View,
+    probe: Probe,
+    /// What was shown is older than the model, the view or the probe.
+    stale: bool,
+    due: Instant,
+    /// Of kept steps, the one used last at the end.
+    models: Vec<(Step, Gpt)>,
+    /// What parts write on average, at a step.
+    means: Option<(Step, Means)>,
+    /// On which means are measured; `None` where there is no validation text.
+    batch: Option<Batch>,
+    pinned: Option<(Pin, Result<Arc<AttentionSnapshot>, String>)>,
+}
+
+impl Looker {
+    pub fn new(folder: &RunFolder, trainer: &Trainer) -> Self {
+        let file = folder.file.clone();
+        Self {
+            folder: folder.path().to_owned(),
+            probe: Probe::new(&file.recipe.data.probe, &file.tokenizer, file.recipe.model.context),
+            file,
+            device: trainer.device().clone(),
+            view: View::default(),
+            stale: true,
+            due: Instant::now(),
+            models: Vec::new(),
+            means: None,
+            batch: trainer.validation_batches(1).pop(),
+            pinned: None,
+        }
+    }
+
+    pub const fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// Whether something is to be shown that has not been.
+    pub const fn is_stale(&self) -> bool {
+        self.stale
+    }
+
+    pub fn set_view(&mut self, view: View) {
+        self.view = view;
+        self.hurry();
+    }
+
+    pub fn set_probe(&mut self, text: &str) {
+        self.probe = Probe::new(text, &self.file.tokenizer, self.file.recipe.model.context);
+        self.pinned = None;
+        self.hurry();
+    }
+
+    /// The running model has changed.
+    pub fn model_changed(&mut self) {
+        self.stale |= self.view.step.is_none();
+    }
+
+    /// The next look is due at once.
+    pub fn hurry(&mut self) {
+        self.stale = true;
+        self.due = Instant::now();
+    }
+
+    /// Steps after this one are no longer what they were.
+    pub fn forget_after(&mut self, step: Step) {
+        self.models.retain(|(kept, _)| *kept <= step);
+        self.means = None;
+        if self.view.step.is_some_and(|viewed| viewed > step) {
+            self.view.step = None;
+        }
+        self.hurry();
+    }
+
+    /// The model of the viewed step, with what is switched off, and its step.
+    ///
+    /// # Errors
+    /// If the step's file is gone or damaged, in one sentence; the step.
+    pub fn viewed(&mut self, trainer: &Trainer) -> Result<(Gpt, Step), (Step, String)> {
+        let (model, step) = self.whole(trainer)?;
+        let switches = self.view.switches.clone();
+        let means = switches.need_means().then(|| self.means_of(&model, step));
+        Ok((switched(&model, &self.file.recipe.model, &switches, means.as_ref()), step))
+    }
+
+    /// The model of the viewed step with all its parts.
+    ///
+    /// # Errors
+    /// As [`viewed`](Self::viewed).
+    pub fn whole(&mut self, trainer: &Trainer) -> Result<(Gpt, Step), (Step, String)> {
+        match self.view.step {
+            Some(step) => self.kept(step).map(|model| (model, step)).map_err(|why| (step, why)),
+            None => Ok((trainer.validation_model(), trainer.step_count())),
+        }
+    }
+
+    /// What a model's parts write on average.
+    pub fn means_of(&mut self, model: &Gpt, step: Step) -> Means {
+        if let Some((measured, means)) = &self.means
+            && *measured == step
+        {
+            return means.clone();
+        }
+        let probe = || {
+            let ids: Vec<i32> = self.probe.ids.iter().map(|id| id.0 as i32).collect();
+            Batch { rows: 1, context: ids.len(), targets: ids.clone(), inputs: ids }
+        };
+        // Without a validation text the probe has to do.
+        let batch = self.batch.clone().unwrap_or_else(probe);
+        let means = Means::of(model, &batch, &self.device);
+        self.means = Some((step, means.clone()));
+        means
+    }
+
+    fn kept(&mut self, step: Step) -> Result<Gpt, String> {
+        let found = match self.models.iter().position(|(kept, _)| *kept == step) {
+            Some(place) => self.models.remove(place).1,
+            None => {
+                let path = find_snapshot(&self.folder, step).map_err(|error| error.to_string())?;
+                load(&path, &self.file, &self.device)?
+            }
+        };
+        let most = MODELS_MAX.min(MODELS_BYTES_MAX / (4 * found.num_params()).max(1)).max(1);
+        self.models.push((step, found.clone()));
+        self.models.drain(..self.models.len().saturating_sub(most));
+        Ok(found)
+    }
+
+    /// The next look, if there is something new and its time has come: at most `rate` a second, and a small part of
+    /// the time.
+    pub fn look(&mut self, trainer: &Trainer, rate: f64) -> Option<Result<Look, (Step, String)>> {
+        if !self.stale || rate <= 0.0 || Instant::now() < self.due {
+            return None;
+        }
+        let started = Instant::now();
+        self.stale = false;
+        let (model, step) = match self.viewed(trainer) {
+            Ok(viewed) => viewed,
+            Err(fault) => {
+                self.view.step = None;
+                self.hurry();
+                return Some(Err(fault));
+            }
+        };
+        // The running model's own roles are measured with the timeline.
+        let with_roles = self.view.step.is_some() || !self.view.switches.is_empty();
+        let mut look = self.seen(&model, step).look(&self.probe, &self.view, with_roles);
+        look.pinned = self.pinned();
+        self.due = started + Duration::from_secs_f64(1.0 / rate).max(started.elapsed() * SHARE);
+        Some(Ok(look))
+    }
+
+    /// What every head of the running model does now.
+    pub fn roles(&self, trainer: &Trainer) -> RoleReport {
+        let model = trainer.validation_model();
+        let seen = self.seen(&model, trainer.step_count());
+        seen.roles(&seen.attention(&self.probe), &self.probe.ids)
+    }
+
+    fn seen<'a>(&'a self, model: &'a Gpt, step: Step) -> Seen<'a> {
+        let (recipe, tokenizer) = (&self.file.recipe.model, &self.file.tokenizer);
+        Seen { model, recipe, tokenizer, device: &self.device, step }
+    }
+
+    fn pinned(&mut self) -> Option<Result<Arc<AttentionSnapshot>, String>> {
+        let pin = self.view.pin.clone()?;
+        if let Some((known, found)) = &self.pinned
+            && *known == pin
+        {
+            return Some(found.clone());
+        }
+        let found = self.look_at_pin(&pin).map(Arc::new);
+        self.pinned = Some((pin, found.clone()));
+        Some(found)
+    }
+
+    fn look_at_pin(&mut self, pin: &Pin) -> Result<AttentionSnapshot, String> {
+        let Some(run) = &pin.run else {
+            let step = pin.step.ok_or("no step is pinned")?;
+            let model = self.kept(step)?;
+            return Ok(self.seen(&model, step).attention(&self.probe));
+        };
+        let other = RunFolder::read(run).map_err(|error| error.to_string())?;
+        let name = run.display();
+        if other.tokenizer.identity() != self.file.tokenizer.identity() {
+            return Err(format!("{name} has another vocabulary, so its attention cannot be laid beside this one's"));
+        }
+        let (context, length) = (other.recipe.model.context, self.probe.ids.len());
+        if length > context {
+            return Err(format!("{name} sees at most {context} tokens, the probe has {length}: shorten it"));
+        }
+        let path = match pin.step {
+            Some(step) => find_snapshot(run, step).map_err(|error| error.to_string())?,
+            None => Kept::Last.path(run),
+        };
+        let owner = Owner::new(&other.recipe.model, &other.tokenizer);
+        let checkpoint = Checkpoint::load(&path, &owner, &self.device).map_err(|error| error.to_string())?;
+        let (model, step, device) = (checkpoint.model.valid(), checkpoint.state.step, &self.device);
+        let (recipe, tokenizer) = (&other.recipe.model, &other.tokenizer);
+        Ok(Seen { model: &model, recipe, tokenizer, device, step }.attention(&self.probe))
+    }
+}
+
+fn load(path: &Path, file: &RunFile, device: &Device) -> Result<Gpt, String> {
+    let owner = Owner::new(&file.recipe.model, &file.tokenizer);
+    let checkpoint = Checkpoint::load(path, &owner, device).map_err(|error| error.to_string())?;
+    Ok(checkpoint.model.valid())
+}

@@ -1,0 +1,149 @@
+//! Keeping a run's timeline while it trains: the weights are copied between two steps, and written by a thread of its own.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::protocol::Step;
+use crate::runs::{PreparedCheckpoint, RunError, is_worth_keeping, kept_steps, missed_least, snapshot_path};
+
+/// The part of training's time that the timeline may take, as one in so many: under 2 %.
+const SHARE: u32 = 60;
+/// What the first steps, which are worth most, may take at once.
+const CREDIT: Duration = Duration::from_millis(100);
+
+/// The timeline of an open run.
+pub(super) struct Timeline {
+    run: PathBuf,
+    kept: Vec<(Step, u64)>,
+    budget_bytes: u64,
+    writer: Option<Writer>,
+    /// The step that is being written.
+    writing: Option<Step>,
+    spent: Duration,
+    stopped: bool,
+}
+
+struct Writer {
+    jobs: Sender<(PathBuf, PreparedCheckpoint)>,
+    done: Receiver<(Result<u64, RunError>, Duration)>,
+    thread: JoinHandle<()>,
+}
+
+/// What became of the timeline.
+pub(super) enum Change {
+    Kept,
+    /// It stopped, and why.
+    Failed(String),
+}
+
+impl Timeline {
+    pub fn open(run: &Path, budget_megabytes: u64) -> Self {
+        Self {
+            run: run.to_owned(),
+            kept: kept_steps(run),
+            budget_bytes: budget_megabytes.saturating_mul(1_000_000),
+            writer: None,
+            writing: None,
+            spent: Duration::ZERO,
+            stopped: false,
+        }
+    }
+
+    pub fn steps(&self) -> Vec<Step> {
+        self.kept.iter().map(|(step, _)| *step).collect()
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.kept.iter().map(|(_, bytes)| bytes).sum()
+    }
+
+    /// Whether this step is to be kept: asked after each, with the time that training has taken and an estimate of
+    /// the bytes.
+    pub fn wants(&self, step: Step, training: Duration, bytes: u64) -> bool {
+        let last = self.writing.or(self.kept.last().map(|(step, _)| *step));
+        // Two snapshots at least, or none.
+        !self.stopped
+            && self.writing.is_none()
+            && 2 * bytes <= self.budget_bytes
+            && is_worth_keeping(step, last)
+            && self.spent * SHARE <= training + CREDIT * SHARE
+    }
+
+    /// Hands a step's weights to the writer; `since` is when their copying began.
+    pub fn keep(&mut self, step: Step, prepared: PreparedCheckpoint, since: Instant) {
+        let writer = self.writer.get_or_insert_with(Writer::start);
+        if writer.jobs.try_send((snapshot_path(&self.run, step), prepared)).is_ok() {
+            self.writing = Some(step);
+        }
+        self.spent += since.elapsed();
+    }
+
+    /// Takes in what the writer did, and makes room. `wait`: until it has nothing left to do.
+    pub fn settle(&mut self, wait: bool) -> Option<Change> {
+        let (writer, step) = (self.writer.as_ref()?, self.writing?);
+        let (written, took) = if wait { writer.done.recv().ok()? } else { writer.done.try_recv().ok()? };
+        self.writing = None;
+        self.spent += took;
+        match written {
+            Ok(bytes) => {
+                self.kept.retain(|(kept, _)| *kept < step);
+                self.kept.push((step, bytes));
+                self.thin();
+                Some(Change::Kept)
+            }
+            Err(error) => {
+                self.stopped = true;
+                Some(Change::Failed(format!("the timeline stops here: {error}. Training goes on")))
+            }
+        }
+    }
+
+    /// Forgets the steps after this one: training goes on from here, perhaps another way.
+    pub fn forget_after(&mut self, step: Step) {
+        self.settle(true);
+        for (later, _) in self.kept.extract_if(.., |(kept, _)| *kept > step) {
+            let _ = fs::remove_file(snapshot_path(&self.run, later));
+        }
+    }
+
+    /// Leaves a step out that cannot be read. Its file stays.
+    pub fn leave_out(&mut self, step: Step) {
+        self.kept.retain(|(kept, _)| *kept != step);
+    }
+
+    fn thin(&mut self) {
+        while self.bytes() > self.budget_bytes {
+            let Some(place) = missed_least(&self.steps()) else { return };
+            let (step, _) = self.kept.remove(place);
+            let _ = fs::remove_file(snapshot_path(&self.run, step));
+        }
+    }
+}
+
+impl Drop for Timeline {
+    fn drop(&mut self) {
+        if let Some(Writer { jobs, done, thread }) = self.writer.take() {
+            drop((jobs, done));
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Writer {
+    fn start() -> Self {
+        let (jobs, to_do) = bounded::<(PathBuf, PreparedCheckpoint)>(1);
+        let (tell, done) = bounded(1);
+        let thread = std::thread::Builder::new().name("headlight-timeline".into()).spawn(move || {
+            for (path, prepared) in to_do {
+                let started = Instant::now();
+                let written = prepared.write(&path);
+                let _ = tell.send((written, started.elapsed()));
+            }
+        });
+        Self { jobs, done, thread: thread.expect("the system starts a thread") }
+    }
+}

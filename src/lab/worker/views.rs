@@ -1,0 +1,241 @@
+//! What the worker does for the views, between two steps of training: looks, samples, measurements, the timeline.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::super::branch;
+use super::super::channel::{Inbox, Outbox};
+use super::super::looking::Looker;
+use super::super::measuring::{Effects, Mean, Measuring, Subject, SwitchedLoss};
+use super::super::protocol::{Event, Off, RunState, SampleEvent, SampleRequest, Step, View};
+use super::super::timeline::Change;
+use super::{Owner, Sampler, TokenId, Trainer, Worker};
+use crate::model::Gpt;
+use crate::runs::{PreparedCheckpoint, log_roles};
+use crate::text::Dataset;
+use crate::train::pruned;
+
+/// Validation batches that a part's effect is measured on, at most.
+const EFFECT_BATCHES: usize = 20;
+/// The windows of a mean over a text: so many at most, each of at most so many tokens.
+const MEAN_WINDOWS_MAX: usize = 256;
+const MEAN_TOKENS_MAX: usize = 256;
+/// A longer text is not needed for a mean, and would keep the run waiting.
+const MEAN_BYTES_MAX: u64 = 64_000_000;
+
+/// Shows what is due.
+pub(super) fn show(looker: &mut Looker, trainer: &Trainer, outbox: &Outbox, rate: f64) -> Option<(Step, String)> {
+    match looker.look(trainer, rate)? {
+        Ok(look) => {
+            outbox.put_look(look);
+            None
+        }
+        Err(fault) => Some(fault),
+    }
+}
+
+impl Worker<'_> {
+    pub(super) fn labels(&self) -> Arc<Vec<String>> {
+        let tokenizer = &self.trainer.dataset().tokenizer;
+        Arc::new((0..).map(TokenId).take(tokenizer.vocabulary()).map(|id| tokenizer.label(id)).collect())
+    }
+
+    pub(super) fn set_view(&mut self, view: View) {
+        let older = self.looker.view();
+        let other_model = older.step != view.step || older.switches != view.switches;
+        let switched = !view.switches.is_empty() && other_model;
+        self.looker.set_view(view);
+        if other_model && let Some((_, sampler)) = &mut self.sampler {
+            sampler.forget();
+        }
+        match &self.measuring {
+            Some(Measuring::Switched(_)) | None if switched => self.measure_switched(),
+            Some(Measuring::Switched(_)) if other_model => self.measuring = None,
+            _ => {}
+        }
+    }
+
+    pub(super) fn look(&mut self) {
+        let rate = self.spec.attention_per_sec;
+        if let Some((step, why)) = show(&mut self.looker, &self.trainer, self.outbox, rate) {
+            self.leave_out(step, why);
+        }
+    }
+
+    /// A kept step cannot be read: the views go back to the running model.
+    fn leave_out(&mut self, step: Step, why: String) {
+        self.timeline.leave_out(step);
+        self.tell_kept();
+        self.warn(format!("step {} is left out of the timeline: {why}", step.0));
+    }
+
+    /// The viewed model, or a word on why there is none.
+    fn viewed(&mut self) -> Option<(Gpt, Step)> {
+        match self.looker.viewed(&self.trainer) {
+            Ok(viewed) => Some(viewed),
+            Err((step, why)) => {
+                self.leave_out(step, why);
+                None
+            }
+        }
+    }
+
+    pub(super) fn start_sample(&mut self, SampleRequest { id, settings }: SampleRequest) {
+        let tokenizer = &self.trainer.dataset().tokenizer;
+        let sampler = Sampler::new(settings, tokenizer).watched();
+        let (prompt, note) = (sampler.prompt.clone(), sampler.note.clone());
+        let tokens = sampler.tokens(tokenizer);
+        let step = self.looker.view().step.unwrap_or_else(|| self.trainer.step_count());
+        self.outbox.send(Event::Sampled(SampleEvent::Started { id, step, prompt, tokens, note }));
+        self.sampler = Some((id, sampler));
+    }
+
+    pub(super) fn sample(&mut self) {
+        let Some((id, mut sampler)) = self.sampler.take() else { return };
+        let Some((model, step)) = self.viewed() else {
+            self.outbox.send(Event::Sampled(SampleEvent::Done { id }));
+            return;
+        };
+        let started = Instant::now();
+        // While training, text gets a part of the time: half of what a step takes.
+        let budget =
+            Duration::from_secs_f64(if self.state == RunState::Training { self.step_secs / 2.0 } else { 0.02 });
+        let recipe = &self.folder.file.recipe;
+        loop {
+            let token = sampler.next(&model, step, &recipe.model, &self.trainer.dataset().tokenizer, &self.device);
+            let Some(token) = token else {
+                self.outbox.send(Event::Sampled(SampleEvent::Done { id }));
+                return;
+            };
+            self.outbox.send_quietly(Event::Sampled(SampleEvent::Token { id, token }));
+            if started.elapsed() >= budget {
+                break;
+            }
+        }
+        self.sampler = Some((id, sampler));
+    }
+
+    /// The viewed step's whole model with what it is measured on, or a word on why not.
+    fn subject(&mut self) -> Option<Subject> {
+        let (model, step) = match self.looker.whole(&self.trainer) {
+            Ok(whole) => whole,
+            Err((step, why)) => {
+                self.leave_out(step, why);
+                return None;
+            }
+        };
+        let recipe = self.trainer.recipe();
+        let batches = self.trainer.validation_batches(EFFECT_BATCHES.min(recipe.training.evaluation_batches));
+        let (recipe, device) = (recipe.model.clone(), self.device.clone());
+        Some(Subject { model, recipe, step, batches: Arc::new(batches), device })
+    }
+
+    fn subject_with_text(&mut self) -> Option<Subject> {
+        let subject = self.subject()?;
+        if subject.batches.is_empty() {
+            self.warn(self.blocked.clone().unwrap_or_else(|| "there is no validation text to measure on".into()));
+            return None;
+        }
+        Some(subject)
+    }
+
+    pub(super) fn measure_effects(&mut self, off: Off) {
+        let Some(subject) = self.subject_with_text() else { return };
+        let means = (off == Off::Mean).then(|| self.looker.means_of(&subject.model, subject.step));
+        let effects = Effects::new(subject, off, means);
+        self.outbox.send(Event::Effects(effects.report().clone()));
+        self.measuring = Some(Measuring::Effects(Box::new(effects)));
+    }
+
+    fn measure_switched(&mut self) {
+        let Some((without, _)) = self.viewed() else { return };
+        let Some(whole) = self.subject_with_text() else { return };
+        let switches = self.looker.view().switches.clone();
+        self.measuring = Some(Measuring::Switched(Box::new(SwitchedLoss::new(whole, without, switches))));
+    }
+
+    pub(super) fn measure_mean(&mut self, path: &Path, inbox: &mut Inbox<'_>) {
+        let Some((model, step)) = self.viewed() else { return };
+        let Some(subject) = self.subject() else { return };
+        let tokenizer = self.trainer.dataset().tokenizer.clone();
+        let length = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+        if length > MEAN_BYTES_MAX {
+            return self
+                .warn(format!("{}: a mean needs no more than 64 MB of text: take a part of it", path.display()));
+        }
+        let ids: Vec<TokenId> = match Dataset::from_file(path, Some(&tokenizer), &mut |_| inbox.goes_on()) {
+            Ok(text) => text.train.iter().chain(&text.validation).map(|&id| TokenId(id.into())).collect(),
+            Err(error) => return self.warn(error.to_string()),
+        };
+        let positions = subject.recipe.context.min(MEAN_TOKENS_MAX);
+        let subject = Subject { model, step, ..subject };
+        match Mean::new(path.to_owned(), &ids, subject, tokenizer, MEAN_WINDOWS_MAX, positions) {
+            Ok(mean) => self.measuring = Some(Measuring::Mean(Box::new(mean))),
+            Err(why) => self.warn(why),
+        }
+    }
+
+    pub(super) fn measure(&mut self) {
+        let Some(measuring) = &mut self.measuring else { return };
+        let (told, more) = measuring.advance();
+        if !more {
+            self.measuring = None;
+        }
+        if let Some(event) = told {
+            self.outbox.send(event);
+        }
+    }
+
+    pub(super) fn prune(&mut self) {
+        let (model, step) = match self.looker.whole(&self.trainer) {
+            Ok(whole) => whole,
+            Err((step, why)) => return self.leave_out(step, why),
+        };
+        let switches = self.looker.view().switches.clone();
+        let shape = &self.folder.file.recipe.model;
+        let means = switches.need_means().then(|| self.looker.means_of(&model, step));
+        let made = pruned(&model, shape, &switches, means.as_ref());
+        let made = made.map_err(anyhow::Error::msg).and_then(|(model, shape)| {
+            branch::keep_pruned(&self.folder.file, &model, shape, &branch::beside(self.folder.path(), "pruned"))
+        });
+        match made {
+            Ok(run) => {
+                let what = format!("a run of step {} without {} heads", step.0, switches.heads.len());
+                self.outbox.send(Event::Made { what, run });
+            }
+            Err(error) => self.warn(format!("nothing was pruned: {error}")),
+        }
+    }
+
+    /// Puts the step that was just done into the timeline, if it is worth it, and says what the heads do there.
+    pub(super) fn keep_step(&mut self) {
+        let (step, model) = (self.trainer.step_count(), &self.trainer.recipe().model);
+        let bytes = 3 * model.file_bytes(self.trainer.dataset().tokenizer.vocabulary());
+        if self.diverged || !self.timeline.wants(step, Duration::from_secs_f64(self.elapsed_secs), bytes) {
+            return;
+        }
+        let since = Instant::now();
+        let roles = self.looker.roles(&self.trainer);
+        let logged = log_roles(self.folder.path(), &roles);
+        self.log_result(logged);
+        self.outbox.send(Event::Roles(roles));
+        let owner = Owner::new(&self.trainer.recipe().model, &self.trainer.dataset().tokenizer);
+        let (weights, optimizer) = (self.trainer.validation_model(), self.trainer.optimizer());
+        let prepared = PreparedCheckpoint::new(&weights, optimizer, self.state_now(), &owner);
+        self.timeline.keep(step, prepared, since);
+    }
+
+    /// Takes in what the timeline's thread has done.
+    pub(super) fn settle_timeline(&mut self, wait: bool) {
+        match self.timeline.settle(wait) {
+            Some(Change::Kept) => self.tell_kept(),
+            Some(Change::Failed(why)) => self.warn(why),
+            None => {}
+        }
+    }
+
+    pub(super) fn tell_kept(&self) {
+        self.outbox.send(Event::Kept { steps: self.timeline.steps(), bytes: self.timeline.bytes() });
+    }
+}

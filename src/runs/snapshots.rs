@@ -1,0 +1,141 @@
+//! The timeline of a run: checkpoints of many of its steps, in `snapshots/`, and which of them are worth keeping.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+
+use super::RunError;
+use crate::lab::protocol::{RoleReport, Step};
+
+const FOLDER: &str = "snapshots";
+const ROLES_FILE: &str = "roles.jsonl";
+/// A line of roles of the largest model stays under this.
+const ROLES_LINE_MAX: u64 = 4 << 20;
+
+/// Where a step's checkpoint is kept, whether or not it is there.
+#[must_use]
+pub fn snapshot_path(run: &Path, step: Step) -> PathBuf {
+    run.join(FOLDER).join(format!("step-{:06}.safetensors", step.0))
+}
+
+/// Where a kept step's checkpoint is.
+///
+/// # Errors
+/// If it is not kept; says which are.
+pub fn find_snapshot(run: &Path, step: Step) -> Result<PathBuf, RunError> {
+    let path = snapshot_path(run, step);
+    if path.is_file() {
+        return Ok(path);
+    }
+    Err(RunError::NotKept { path: run.to_owned(), step: step.0, kept: kept_text(run) })
+}
+
+/// The kept steps of a run in rising order, with the bytes of each.
+#[must_use]
+pub fn kept_steps(run: &Path) -> Vec<(Step, u64)> {
+    let entries = fs::read_dir(run.join(FOLDER)).into_iter().flatten().flatten();
+    let mut kept: Vec<_> = entries
+        .filter_map(|entry| {
+            let name = entry.file_name();
+            let step = name.to_str()?.strip_prefix("step-")?.strip_suffix(".safetensors")?.parse().ok()?;
+            Some((Step(step), entry.metadata().ok()?.len()))
+        })
+        .collect();
+    kept.sort_unstable();
+    kept
+}
+
+/// Whether `step` is worth keeping after `last`: each early step, later one in sixteen of those before it, so that as many
+/// are kept between 10 and 100 as between 100 and 1,000.
+#[must_use]
+pub fn is_worth_keeping(step: Step, last: Option<Step>) -> bool {
+    last.is_none_or(|last| step.0 >= last.0 + (last.0 / 16).max(1))
+}
+
+/// The place of the kept step that is missed least: the one whose neighbours are closest to each other, seen from the
+/// start. The first and the last stay.
+#[must_use]
+pub fn missed_least(kept: &[Step]) -> Option<usize> {
+    let gap = |place: usize| (kept[place + 1].0 - kept[place - 1].0) as f64 / (kept[place - 1].0 + 1) as f64;
+    (1..kept.len().saturating_sub(1)).min_by(|&one, &other| gap(one).total_cmp(&gap(other)))
+}
+
+/// Appends what the heads did at a step to the run's record.
+///
+/// # Errors
+/// If the disk is full or gone.
+pub fn log_roles(run: &Path, report: &RoleReport) -> Result<(), RunError> {
+    let path = run.join(ROLES_FILE);
+    let mut line = serde_json::to_string(report).map_err(|error| RunError::damaged(&path, error))?;
+    line.push('\n');
+    let mut file = fs::File::options().append(true).create(true).open(&path).map_err(RunError::io(&path))?;
+    file.write_all(line.as_bytes()).map_err(RunError::io(&path))
+}
+
+/// What the heads did at kept steps up to `last`, in rising order. Lines that cannot be read are left out.
+#[must_use]
+pub fn read_roles(run: &Path, last: Step) -> Vec<RoleReport> {
+    let Ok(file) = fs::File::open(run.join(ROLES_FILE)) else { return Vec::new() };
+    let (mut reader, mut line, mut reports) = (BufReader::new(file), Vec::new(), Vec::<RoleReport>::new());
+    loop {
+        line.clear();
+        match reader.by_ref().take(ROLES_LINE_MAX).read_until(b'\n', &mut line) {
+            Ok(1..) => {}
+            Ok(0) | Err(_) => return reports,
+        }
+        if let Ok(report) = serde_json::from_slice::<RoleReport>(&line)
+            && report.step <= last
+        {
+            reports.retain(|earlier| earlier.step < report.step);
+            reports.push(report);
+        }
+    }
+}
+
+/// The kept steps in words, for an error.
+fn kept_text(run: &Path) -> String {
+    let kept = kept_steps(run);
+    let few: Vec<String> = kept.iter().map(|(step, _)| step.0.to_string()).collect();
+    match few.len() {
+        0 => "no step is kept".into(),
+        1..=12 => format!("kept are {}", few.join(", ")),
+        count => format!("{count} are kept, from {} to {}: {} …", few[0], few[count - 1], few[..12].join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a run of that many steps keeps, with room for so many.
+    fn kept(steps: u64, room: usize) -> Vec<u64> {
+        let mut kept: Vec<Step> = Vec::new();
+        for step in (0..=steps).map(Step) {
+            if is_worth_keeping(step, kept.last().copied()) {
+                kept.push(step);
+                while kept.len() > room {
+                    kept.remove(missed_least(&kept).expect("more than two"));
+                }
+            }
+        }
+        kept.into_iter().map(|step| step.0).collect()
+    }
+
+    #[test]
+    fn a_timeline_is_dense_at_first_and_spans_the_run() {
+        let all = kept(2000, usize::MAX);
+        assert!(all[..17] == (0..17).collect::<Vec<_>>()[..] && all.len() < 110, "{all:?}");
+        let few = kept(2000, 12);
+        assert!(few.len() == 12 && few[0] == 0 && few[11] > 1800, "{few:?}");
+        // As many early as late, seen in powers of ten, and no hole of half the run.
+        let early = few.iter().filter(|&&step| step < 100).count();
+        assert!((3..=8).contains(&early), "{few:?}");
+        assert!(few.windows(2).all(|pair| pair[1] - pair[0] <= 1000), "{few:?}");
+    }
+
+    #[test]
+    fn two_steps_are_always_kept() {
+        assert_eq!(missed_least(&[Step(0), Step(5)]), None);
+        assert_eq!(kept(50, 2), [0, 50]);
+    }
+}
