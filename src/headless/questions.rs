@@ -11,11 +11,11 @@ use super::args::{
     ModelArguments, ParityArguments, PromptArguments, SampleArguments,
 };
 use super::train;
-use crate::lab::ask::{self, Opened, Prompt};
+use crate::lab::ask::{self, Moment, Opened, Prompt};
 use crate::lab::bench;
 use crate::lab::handle::Place;
 use crate::lab::import;
-use crate::lab::protocol::{DeviceChoice, ExportFormat, HeadId};
+use crate::lab::protocol::{DeviceChoice, ExportFormat, HeadId, Step};
 use crate::lab::trial::{Trial, UNSOUND};
 use crate::preset;
 use crate::recipe::{TextSource, bytes_text, grouped};
@@ -27,9 +27,10 @@ const TRIAL_VOCABULARY: usize = 65;
 const IMPORT_PRESET: &str = "nanogpt-cpu";
 const IMPORT_RATES: (f64, f64) = (3e-4, 3e-5);
 
-fn open(arguments: &ModelArguments) -> Result<Opened> {
-    let kept = if arguments.best { Kept::Best } else { Kept::Last };
-    let opened = Opened::open(&arguments.run, kept, &DeviceChoice::from(arguments.device.as_str()))?;
+pub(super) fn open(arguments: &ModelArguments) -> Result<Opened> {
+    let kept = Moment::Kept(if arguments.best { Kept::Best } else { Kept::Last });
+    let moment = arguments.step.map_or(kept, |step| Moment::Step(Step(step)));
+    let opened = Opened::open(&arguments.run, moment, &DeviceChoice::from(arguments.device.as_str()))?;
     tell_note(opened.trouble.as_deref().unwrap_or_default());
     Ok(opened)
 }
@@ -70,16 +71,21 @@ pub(super) fn sample(arguments: &SampleArguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn prompt_of(arguments: &PromptArguments) -> Prompt {
-    match (&arguments.ids, &arguments.prompt) {
-        (Some(ids), _) => Prompt::Ids(ids.clone()),
-        (None, text) => Prompt::Text(text.clone().unwrap_or_default()),
+pub(super) fn prompt_of(text: Option<&str>, ids: Option<&[u32]>) -> Option<Prompt> {
+    match (ids, text) {
+        (Some(ids), _) => Some(Prompt::Ids(ids.to_vec())),
+        (None, text) => text.map(|text| Prompt::Text(text.to_owned())),
     }
+}
+
+fn prompt(arguments: &PromptArguments) -> Prompt {
+    let given = prompt_of(arguments.prompt.as_deref(), arguments.ids.as_deref());
+    given.expect("one of them is required")
 }
 
 pub(super) fn logits(arguments: &PromptArguments) -> Result<ExitCode> {
     let opened = open(&arguments.model)?;
-    let (logits, note) = opened.logits(&prompt_of(arguments))?;
+    let (logits, note) = opened.logits(&prompt(arguments))?;
     tell_note(&note);
     if arguments.json {
         say!("{}", json!({ "logits": logits }));
@@ -96,7 +102,7 @@ pub(super) fn logits(arguments: &PromptArguments) -> Result<ExitCode> {
 }
 
 pub(super) fn attention(arguments: &PromptArguments) -> Result<ExitCode> {
-    let snapshot = open(&arguments.model)?.attention(&prompt_of(arguments))?;
+    let snapshot = open(&arguments.model)?.attention(&prompt(arguments))?;
     tell_note(&snapshot.note);
     let length = snapshot.tokens.len();
     let heads = |layer| (0..snapshot.heads).map(move |head| HeadId { layer, head });
@@ -255,7 +261,7 @@ pub(super) fn doctor(arguments: &DoctorArguments) -> Result<ExitCode> {
     Ok(if found.error.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn tell_note(note: &str) {
+pub(super) fn tell_note(note: &str) {
     if !note.is_empty() {
         eprintln!("note: {note}");
     }

@@ -70,10 +70,31 @@ impl Seen<'_> {
     /// What every head does, on the probe and on the standard test. `attention` is of the probe's tokens `ids`.
     #[must_use]
     pub fn roles(&self, attention: &AttentionSnapshot, ids: &[TokenId]) -> RoleReport {
-        let (vocabulary, context) = (self.tokenizer.vocabulary(), self.recipe.context);
-        let test = roles::repeated_random(vocabulary, context, self.tokenizer.start_token().0);
-        let test = Probe { ids: test.into_iter().map(TokenId).collect(), note: String::new() };
+        let test = self.test();
+        self.report(&test, &self.attention(&test), attention, ids)
+    }
+
+    /// What every head does on the standard test, which stands in for the probe too.
+    #[must_use]
+    pub fn tested_roles(&self) -> RoleReport {
+        let test = self.test();
         let tested = self.attention(&test);
+        self.report(&test, &tested, &tested, &test.ids)
+    }
+
+    fn test(&self) -> Probe {
+        let (vocabulary, context) = (self.tokenizer.vocabulary(), self.recipe.context);
+        let ids = roles::repeated_random(vocabulary, context, self.tokenizer.start_token().0);
+        Probe { ids: ids.into_iter().map(TokenId).collect(), note: String::new() }
+    }
+
+    fn report(
+        &self,
+        test: &Probe,
+        tested: &AttentionSnapshot,
+        attention: &AttentionSnapshot,
+        ids: &[TokenId],
+    ) -> RoleReport {
         let numbers = |ids: &[TokenId]| -> Vec<u32> { ids.iter().map(|id| id.0).collect() };
         let (probe_ids, test_ids) = (numbers(ids), numbers(&test.ids));
         let report = |head| HeadReport {
