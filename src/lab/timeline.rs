@@ -10,10 +10,10 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::protocol::Step;
 use crate::runs::{PreparedCheckpoint, RunError, is_worth_keeping, kept_steps, missed_least, snapshot_path};
 
-/// The part of training's time that the timeline may take, as one in so many: under 2 %.
-const SHARE: u32 = 60;
+/// The part of training's time that the timeline may take, as one in so many: with the credit under 2 % of half a minute.
+const SHARE: u32 = 75;
 /// What the first steps, which are worth most, may take at once.
-const CREDIT: Duration = Duration::from_millis(100);
+const CREDIT: Duration = Duration::from_millis(200);
 
 /// The timeline of an open run.
 pub(super) struct Timeline {

@@ -40,20 +40,22 @@ impl Seen<'_> {
             values_of(logits.clone().slice([0..1, position..position + 1, 0..vocabulary]))
         };
         let uncut = (!view.cuts.is_empty()).then(|| self.model.forward(self.tensor(&probe.ids)));
-        let attention = Arc::new(self.snapshot(probe, &trace));
         let wants = &view.wants;
         let scores = wants.scores.and_then(|head| Some((head, self.scores(head, &trace)?)));
-        let attribution = wants.attribution.filter(|target| target.position < positions);
+        let target = wants.attribution.filter(|target| target.position < positions);
+        let attribution = target.and_then(|target| self.attribution(&trace, target, &row(&logits, target.position)));
+        let lens = wants.lens.then(|| self.lens(&trace));
+        let rollout = wants.rollout.then(|| rollout(&trace));
+        let attention = Arc::new(self.snapshot(probe, trace));
         Look {
             view: view.clone(),
             roles: with_roles.then(|| self.roles(&attention, &probe.ids)),
             next: likeliest(&row(&logits, positions - 1)),
             uncut: uncut.map(|logits| likeliest(&row(&logits, positions - 1))),
-            lens: wants.lens.then(|| self.lens(&trace)),
-            attribution: attribution
-                .and_then(|target| self.attribution(&trace, target, &row(&logits, target.position))),
+            lens,
+            attribution,
             scores,
-            rollout: wants.rollout.then(|| rollout(&trace.into_patterns())),
+            rollout,
             attention,
             pinned: None,
         }
@@ -64,7 +66,7 @@ impl Seen<'_> {
     pub fn attention(&self, probe: &Probe) -> AttentionSnapshot {
         let mut trace = Trace::default();
         let _ = self.trace(&probe.ids, &mut trace);
-        self.snapshot(probe, &trace)
+        self.snapshot(probe, trace)
     }
 
     /// What every head does, on the probe and on the standard test. `attention` is of the probe's tokens `ids`.
@@ -128,15 +130,20 @@ impl Seen<'_> {
         place_of(self.recipe, head)
     }
 
-    fn snapshot(&self, probe: &Probe, trace: &Trace) -> AttentionSnapshot {
+    /// Takes the trace, so that the weights are copied once: off the tensors.
+    fn snapshot(&self, probe: &Probe, trace: Trace) -> AttentionSnapshot {
         let (layers, heads, positions) = (self.recipe.layers, self.recipe.heads, probe.ids.len());
         let size = positions * positions;
-        let mut weights = vec![0.0; layers * heads * size];
-        for (layer, (rows, seen)) in weights.chunks_exact_mut(heads * size).zip(&trace.layers).enumerate() {
-            let patterns = values_of(seen.pattern.clone()); // [head, query, key]
+        let mut weights = Vec::with_capacity(layers * heads * size);
+        for (layer, pattern) in trace.into_patterns().into_iter().enumerate() {
+            let patterns = values_of(pattern); // [head, query, key]
+            let mut there = patterns.chunks_exact(size);
             let places = self.recipe.heads_of(layer);
-            for (head, pattern) in places.into_iter().zip(patterns.chunks_exact(size)) {
-                rows[head * size..(head + 1) * size].copy_from_slice(pattern);
+            for head in 0..heads {
+                match places.contains(&head).then(|| there.next()).flatten() {
+                    Some(pattern) => weights.extend_from_slice(pattern),
+                    None => weights.resize(weights.len() + size, 0.0),
+                }
             }
         }
         let tokens = probe.ids.iter().map(|&id| self.tokenizer.label(id)).collect();

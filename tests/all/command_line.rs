@@ -13,31 +13,31 @@ use tempfile::TempDir;
 
 use crate::{headlight, headlight_ok, small_recipe, text};
 
-struct Place {
+pub(crate) struct Place {
     folder: TempDir,
 }
 
 impl Place {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self { folder: tempfile::tempdir().expect("a folder") }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// Writes a file and returns its path as an argument.
-    fn file(&self, name: &str, bytes: &[u8]) -> String {
+    pub fn file(&self, name: &str, bytes: &[u8]) -> String {
         fs::write(self.path(name), bytes).expect("written");
         self.argument(name)
     }
 
-    fn argument(&self, name: &str) -> String {
+    pub fn argument(&self, name: &str) -> String {
         text(&self.path(name)).to_owned()
     }
 
     /// The small recipe as a preset file, with `from` replaced by `to`.
-    fn preset(&self, from: &str, to: &str) -> String {
+    pub fn preset(&self, from: &str, to: &str) -> String {
         let preset = headlight::preset::Preset { recipe: small_recipe(), ..headlight::preset::first() };
         let text = preset.to_ron();
         assert!(text.contains(from));
@@ -45,18 +45,18 @@ impl Place {
     }
 }
 
-fn events(output: &str) -> Vec<Value> {
+pub(crate) fn events(output: &str) -> Vec<Value> {
     output.lines().map(|line| serde_json::from_str(line).expect("a JSON object a line")).collect()
 }
 
 /// Step and loss of every step in a JSON stream.
-fn losses(events: &[Value]) -> Vec<(u64, f64)> {
+pub(crate) fn losses(events: &[Value]) -> Vec<(u64, f64)> {
     let steps = events.iter().filter(|event| event["event"] == "step");
     steps.map(|event| (event["step"].as_u64().expect("a step"), event["loss"].as_f64().expect("a loss"))).collect()
 }
 
 /// The job must fail with every one of `words` in its message.
-fn refused(arguments: &[&str], words: &[&str]) {
+pub(crate) fn refused(arguments: &[&str], words: &[&str]) {
     let output = headlight(arguments);
     let message = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success(), "{arguments:?} was not refused");
@@ -95,14 +95,14 @@ fn a_stopped_and_resumed_run_equals_an_uninterrupted_one() {
 }
 
 /// Weights and moments of a run's last checkpoint, by name.
-fn checkpoint_tensors(run: &str) -> BTreeMap<String, Vec<u8>> {
+pub(crate) fn checkpoint_tensors(run: &str) -> BTreeMap<String, Vec<u8>> {
     let bytes = fs::read(Path::new(run).join("checkpoint/last.safetensors")).expect("a checkpoint");
     let file = safetensors::SafeTensors::deserialize(&bytes).expect("a whole file");
     file.iter().map(|(name, view)| (name.to_owned(), view.data().to_vec())).collect()
 }
 
 /// The log without what a clock has measured.
-fn metrics(run: &str) -> Vec<Value> {
+pub(crate) fn metrics(run: &str) -> Vec<Value> {
     let log = fs::read_to_string(Path::new(run).join("metrics.jsonl")).expect("a log");
     let mut lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     for line in &mut lines {

@@ -62,7 +62,7 @@ impl Worker<'_> {
     }
 
     /// A kept step cannot be read: the views go back to the running model.
-    fn leave_out(&mut self, step: Step, why: String) {
+    pub(super) fn leave_out(&mut self, step: Step, why: String) {
         self.timeline.leave_out(step);
         self.tell_kept();
         self.warn(format!("step {} is left out of the timeline: {why}", step.0));
