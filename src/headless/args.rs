@@ -49,6 +49,8 @@ pub enum Job {
     Effects(EffectsArguments),
     /// The prediction after each layer (logit lens), and the parts of a logit.
     Lens(LensArguments),
+    /// Write an HTML page of what every head does on a prompt: one file that opens in any browser, also offline.
+    Page(PageArguments),
     /// Make a run that goes on from a kept step of another.
     Fork(ForkArguments),
     /// Make a run without some heads of another's model.
@@ -59,7 +61,7 @@ pub enum Job {
     Parity(ParityArguments),
     /// Take a run's model away.
     Export(ExportArguments),
-    /// Time training steps or sampled tokens on this machine.
+    /// Time training steps, sampled tokens, training that is watched, or the window, on this machine.
     Bench(BenchArguments),
     /// What this machine can compute on, what would be chosen, and why.
     Doctor(DoctorArguments),
@@ -229,6 +231,15 @@ pub struct LensArguments {
 }
 
 #[derive(Debug, Args)]
+pub struct PageArguments {
+    #[command(flatten)]
+    pub prompt: PromptArguments,
+    /// The file to write.
+    #[arg(long)]
+    pub out: PathBuf,
+}
+
+#[derive(Debug, Args)]
 pub struct ForkArguments {
     /// The run's folder.
     pub run: PathBuf,
@@ -356,20 +367,45 @@ pub struct BenchArguments {
     pub context: Option<usize>,
     #[arg(long)]
     pub batch: Option<usize>,
+    /// Distinct tokens of the text, at most 20,000.
+    #[arg(long, default_value_t = 65, value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    pub vocabulary: u32,
     /// Training steps; the first ten are not counted.
     #[arg(long, default_value_t = 110)]
     pub steps: usize,
     /// auto, cpu, gpu, or part of an adapter's name.
     #[arg(long, default_value = "cpu")]
     pub device: String,
+    /// Threads of the CPU's operations; else all cores.
+    #[arg(long)]
+    pub threads: Option<usize>,
     #[arg(long)]
     pub json: bool,
+    /// Make the window's first frame and end: what the process that times it waits for.
+    #[arg(long, hide = true)]
+    pub first_frame: bool,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum BenchKind {
+    /// Training steps.
     Train,
+    /// Tokens drawn one after the other.
     Sample,
+    /// Training with the attention shown ten times a second, and without.
+    Watch,
+    /// The window's frames, its start, and what it takes at rest.
+    Ui,
+    /// Each of these.
+    All,
+}
+
+impl BenchKind {
+    /// Whether the window has a part in it, which is not the command line's to measure.
+    #[must_use]
+    pub fn includes_window(self) -> bool {
+        matches!(self, Self::Ui | Self::All)
+    }
 }
 
 #[derive(Debug, Args)]

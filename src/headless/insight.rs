@@ -6,12 +6,16 @@ use std::process::ExitCode;
 use anyhow::{Result, ensure};
 use serde_json::{Map, Value, json};
 
-use super::args::{EffectsArguments, ForkArguments, HeadsArguments, LensArguments, OffName, PruneArguments};
-use super::questions::{open, prompt_of, tell_note};
+use super::args::{
+    EffectsArguments, ForkArguments, HeadsArguments, LensArguments, OffName, PageArguments, PruneArguments,
+};
+use super::questions::{open, prompt, prompt_of, tell_note};
+use crate::findings::Page;
 use crate::lab::branch;
 use crate::lab::handle::Place;
-use crate::lab::protocol::{HeadId, Off, Role, RoleScores, Step, Switches, Target};
-use crate::runs::RunFolder;
+use crate::lab::protocol::{HeadId, Off, Role, RoleScores, Step, Switches, Target, View};
+use crate::recipe::bytes_text;
+use crate::runs::{RunFolder, write_atomic};
 
 impl From<OffName> for Off {
     fn from(name: OffName) -> Self {
@@ -132,6 +136,23 @@ pub(super) fn lens(arguments: &LensArguments) -> Result<ExitCode> {
             say!("{:<20} {mlp:+.4}", format!("layer {} MLP", layer + 1));
         }
         say!("{:<20} {:+.4}", "biases", found.biases);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn page(PageArguments { prompt: arguments, out }: &PageArguments) -> Result<ExitCode> {
+    let (attention, roles) = open(&arguments.model)?.attention_and_roles(&prompt(arguments))?;
+    tell_note(&attention.note);
+    // A run may be named `.` or `..`.
+    let folder = std::fs::canonicalize(&arguments.model.run)?;
+    let run = folder.file_name().unwrap_or_default().to_string_lossy();
+    let (view, roles) = (View::default(), Some(&roles));
+    let html = Page { run: &run, attention: &attention, view: &view, roles, effects: None }.html();
+    write_atomic(out, html.as_bytes())?;
+    if arguments.json {
+        say!("{}", json!({ "bytes": html.len() }));
+    } else {
+        say!("wrote {} to {}", bytes_text(html.len() as u64), out.display());
     }
     Ok(ExitCode::SUCCESS)
 }

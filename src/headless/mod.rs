@@ -12,7 +12,7 @@ mod insight;
 mod questions;
 mod train;
 
-pub use args::{Arguments, Job, WindowArguments};
+pub use args::{Arguments, BenchArguments, BenchKind, Job, WindowArguments};
 
 use std::process::ExitCode;
 
@@ -33,6 +33,7 @@ pub fn run(job: Job) -> Result<ExitCode> {
         Job::Heads(arguments) => insight::heads(&arguments),
         Job::Effects(arguments) => insight::effects(&arguments),
         Job::Lens(arguments) => insight::lens(&arguments),
+        Job::Page(arguments) => insight::page(&arguments),
         Job::Fork(arguments) => insight::fork(&arguments),
         Job::Prune(arguments) => insight::prune(&arguments),
         Job::Import(arguments) => questions::import(&arguments),

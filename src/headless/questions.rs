@@ -78,7 +78,7 @@ pub(super) fn prompt_of(text: Option<&str>, ids: Option<&[u32]>) -> Option<Promp
     }
 }
 
-fn prompt(arguments: &PromptArguments) -> Prompt {
+pub(super) fn prompt(arguments: &PromptArguments) -> Prompt {
     let given = prompt_of(arguments.prompt.as_deref(), arguments.ids.as_deref());
     given.expect("one of them is required")
 }
@@ -197,24 +197,55 @@ pub(super) fn bench(arguments: &BenchArguments) -> Result<ExitCode> {
         *size = wanted.unwrap_or(*size);
     }
     let choice = DeviceChoice::from(arguments.device.as_str());
-    let timing = match arguments.what {
-        BenchKind::Train => bench::train(&recipe, arguments.steps, &choice)?,
-        BenchKind::Sample => bench::sample(&recipe, &choice)?,
-    };
-    if arguments.json {
-        say!("{}", serde_json::to_string(&timing)?);
-    } else {
-        let ms = timing.ms_per_step.or(timing.ms_per_token).unwrap_or_default();
-        let weights = grouped(timing.parameters);
-        let rate = grouped(timing.tokens_per_sec as u64);
-        let each = if timing.ms_per_step.is_some() { "step" } else { "token" };
-        say!(
-            "{}, {} threads, {weights} weights: {ms:.2} ms a {each} (median), {rate} tokens/s",
-            timing.engine,
-            timing.threads
-        );
+    if let Some(threads) = arguments.threads {
+        bench::limit_threads(threads);
+    }
+    let wanted = |kind| arguments.what == kind || arguments.what == BenchKind::All;
+    if arguments.what == BenchKind::Ui {
+        bail!("this build has no window to measure");
+    }
+    if wanted(BenchKind::Train) {
+        say_timing(&bench::train(&recipe, arguments.vocabulary, arguments.steps, &choice)?, "step", arguments.json)?;
+    }
+    if wanted(BenchKind::Sample) {
+        say_timing(&bench::sample(&recipe, arguments.vocabulary, &choice)?, "token", arguments.json)?;
+    }
+    if wanted(BenchKind::Watch) {
+        say_watching(&bench::watch(&recipe, &choice)?, arguments.json)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn say_timing(timing: &bench::Timing, each: &str, json: bool) -> Result<()> {
+    if json {
+        say!("{}", serde_json::to_string(timing)?);
+        return Ok(());
+    }
+    let ms = timing.ms_per_step.or(timing.ms_per_token).unwrap_or_default();
+    let (weights, rate) = (grouped(timing.parameters), grouped(timing.tokens_per_sec as u64));
+    let memory = timing.peak_memory_bytes.map_or_else(String::new, |bytes| format!(", at most {}", bytes_text(bytes)));
+    say!(
+        "{}, {} threads, {weights} weights: {ms:.2} ms a {each} (median), {rate} tokens/s{memory}",
+        timing.engine,
+        timing.threads
+    );
+    Ok(())
+}
+
+fn say_watching(found: &bench::Watching, json: bool) -> Result<()> {
+    if json {
+        say!("{}", serde_json::to_string(found)?);
+        return Ok(());
+    }
+    let bench::Watching { heads, probe_tokens, tokens_per_sec, tokens_per_sec_watched, snapshots_per_sec, .. } = found;
+    say!(
+        "{heads} heads of {probe_tokens}² watched: {} tokens/s with {snapshots_per_sec:.1} snapshots a second, {} without \
+         ({:+.1} %)",
+        grouped(*tokens_per_sec_watched as u64),
+        grouped(*tokens_per_sec as u64),
+        100.0 * (tokens_per_sec_watched / tokens_per_sec - 1.0)
+    );
+    Ok(())
 }
 
 pub(super) fn doctor(arguments: &DoctorArguments) -> Result<ExitCode> {

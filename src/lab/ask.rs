@@ -12,7 +12,7 @@ use super::handle::Place;
 use super::measuring::{EFFECT_BATCHES, Effects, Subject};
 use super::protocol::{
     AttentionSnapshot, DeviceChoice, DeviceReport, EffectsReport, ExportFormat, ExportReport, HeadReport, Look, Off,
-    RoleScores, Step, Switches, Target, View, Wants,
+    RoleReport, RoleScores, Step, Switches, Target, View, Wants,
 };
 use super::trial::Trial;
 use crate::device::{self, Adapter};
@@ -122,10 +122,7 @@ impl Opened {
     /// As [`logits`](Self::logits).
     pub fn heads(&self, prompt: Option<&Prompt>) -> Result<Vec<Vec<RoleScores>>> {
         let report = match prompt {
-            Some(prompt) => {
-                let probe = self.read(prompt)?;
-                self.seen().roles(&self.seen().attention(&probe), &probe.ids)
-            }
+            Some(prompt) => self.attention_and_roles(prompt)?.1,
             None => self.seen().tested_roles(),
         };
         let scores = |head: &HeadReport| if prompt.is_some() { head.probe } else { head.test };
@@ -233,6 +230,17 @@ impl Opened {
     pub fn attention(&self, prompt: &Prompt) -> Result<AttentionSnapshot> {
         let probe = self.read(prompt)?;
         Ok(self.seen().attention(&probe))
+    }
+
+    /// Attention of every head on the prompt, and what every head does there and on the standard test.
+    ///
+    /// # Errors
+    /// As [`logits`](Self::logits).
+    pub fn attention_and_roles(&self, prompt: &Prompt) -> Result<(AttentionSnapshot, RoleReport)> {
+        let probe = self.read(prompt)?;
+        let attention = self.seen().attention(&probe);
+        let roles = self.seen().roles(&attention, &probe.ids);
+        Ok((attention, roles))
     }
 
     fn seen(&self) -> Seen<'_> {

@@ -11,7 +11,7 @@ use super::trainer::ids_tensor;
 use crate::lab::protocol::{
     AttentionSnapshot, Attribution, Cut, HeadId, HeadReport, Lens, Look, Off, RoleReport, Step, Switches, Target, View,
 };
-use crate::model::{CutWeight, Gpt, Trace, rollout, values_of};
+use crate::model::{CutWeight, Gpt, Trace, append_values, rollout, values_of};
 use crate::recipe::ModelRecipe;
 use crate::text::{Batch, TokenId, Tokenizer};
 
@@ -122,7 +122,8 @@ impl Seen<'_> {
             let (layer, head) = self.place_of(cut.head)?;
             Some(CutWeight { layer, head, query: cut.query, key: cut.key })
         };
-        Trace::cutting(view.cuts.iter().filter_map(place).collect(), view.renormalise)
+        let trace = Trace::cutting(view.cuts.iter().filter_map(place).collect(), view.renormalise);
+        if view.wants.scores.is_some() { trace.with_scores() } else { trace }
     }
 
     /// Where a head stands among those that its layer has; `None` if it is not there.
@@ -136,9 +137,13 @@ impl Seen<'_> {
         let size = positions * positions;
         let mut weights = Vec::with_capacity(layers * heads * size);
         for (layer, pattern) in trace.into_patterns().into_iter().enumerate() {
-            let patterns = values_of(pattern); // [head, query, key]
-            let mut there = patterns.chunks_exact(size);
             let places = self.recipe.heads_of(layer);
+            if places.len() == heads {
+                append_values(pattern, &mut weights); // [head, query, key]
+                continue;
+            }
+            let patterns = values_of(pattern);
+            let mut there = patterns.chunks_exact(size);
             for head in 0..heads {
                 match places.contains(&head).then(|| there.next()).flatten() {
                     Some(pattern) => weights.extend_from_slice(pattern),
@@ -153,9 +158,9 @@ impl Seen<'_> {
     /// A head's scores before the mask.
     fn scores(&self, head: HeadId, trace: &Trace) -> Option<Vec<f32>> {
         let (layer, head) = self.place_of(head)?;
-        let scores = &trace.layers[layer].scores;
+        let scores = trace.layers[layer].scores.clone()?;
         let [_, _, queries, keys] = scores.dims();
-        Some(values_of(scores.clone().slice([0..1, head..head + 1, 0..queries, 0..keys])))
+        Some(values_of(scores.slice([0..1, head..head + 1, 0..queries, 0..keys])))
     }
 
     /// The prediction from the embedding alone, and after each layer.

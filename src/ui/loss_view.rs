@@ -17,6 +17,7 @@ use egui_plot::{FilledArea, Line, LineStyle, Plot, PlotUi, Points};
 use self::readout::Readout;
 use self::scale::{HEADROOM, Scale, end_marks, even_marks, round_above, short_label, step_marks};
 use super::actions::{Action, PickPurpose, ViewSettings};
+use super::layout::Pane;
 use super::{parity, theme};
 use crate::lab::protocol::{StepReport, ValidationReport};
 use crate::recipe::grouped;
@@ -101,7 +102,7 @@ impl LossView {
                 let any = !store.loss.is_empty();
                 pick(ui, true, "Overlay a run…", PickPurpose::OverlayRun);
                 pick(ui, any, "Save as CSV…", PickPurpose::SaveCurves);
-                pick(ui, any, "Save as picture…", PickPurpose::SaveLossPicture);
+                pick(ui, any, "Save as picture…", PickPurpose::SavePicture(Pane::Loss));
             });
         });
         if changed != *view {

@@ -418,9 +418,7 @@ fn every_look_follows_the_view_while_the_run_goes_on() {
     let answer = |run: &Followed, view: &View| loop {
         match run.handle.take_look() {
             Some(look) if look.view == *view => return look,
-            _ => {
-                let _ = run.handle.next_within(std::time::Duration::from_millis(2));
-            }
+            _ => std::thread::sleep(std::time::Duration::from_millis(2)),
         }
     };
     let ask = |run: &Followed, view: &View| {

@@ -219,6 +219,12 @@ fn every_question_has_an_answer() {
     let sum: f64 = row.as_array().expect("a row").iter().map(|weight| weight.as_f64().expect("a weight")).sum();
     assert!((sum - 1.0).abs() < 1e-5);
 
+    let page = place.argument("page.html");
+    headlight_ok(&["page", &run, "--prompt", "red", "--out", &page]);
+    let html = fs::read_to_string(&page).expect("a page");
+    assert!(html.starts_with("<!doctype html>") && html.contains(r#""tokens":["r","e","d"]"#));
+    refused(&["page", &run, "--prompt", "red", "--out", &place.argument("no/page.html")], &["page.html"]);
+
     let (weights, copy) = (place.argument("weights"), place.argument("copy"));
     headlight_ok(&["export", &run, "--format", "safetensors", "--out", &weights]);
     assert!(place.path("weights/model.safetensors").is_file() && place.path("weights/config.json").is_file());
@@ -281,6 +287,17 @@ fn a_bench_times_what_it_is_told_to() {
         let found: Value = serde_json::from_str(&headlight_ok(&[arguments, &small].concat())).expect("JSON");
         assert!(found[figure].as_f64().is_some_and(|ms| ms > 0.0) && found[missing].is_null(), "{found}");
         assert!(found["parameters"].as_u64().is_some_and(|count| count > 1000 && count < 40_000), "{found}");
+    }
+    let train = [&["bench", "train", "--steps", "12", "--threads", "1", "--vocabulary", "600"][..], &small].concat();
+    let found: Value = serde_json::from_str(&headlight_ok(&train)).expect("JSON");
+    assert_eq!(found["threads"], 1);
+    assert!(found["parameters"].as_u64().is_some_and(|count| count > 16 * 600), "{found}");
+    assert!(!cfg!(target_os = "linux") || found["peak_memory_bytes"].as_u64().is_some_and(|bytes| bytes > 1 << 20));
+    if cfg!(feature = "gui") {
+        // The process that the window's start is timed with; it needs no display.
+        headlight_ok(&["bench", "ui", "--first-frame"]);
+    } else {
+        refused(&["bench", "ui"], &["no window to measure"]);
     }
     refused(&["bench", "train", "--steps", "5"], &["5 steps are too few"]);
     refused(&["bench", "sample", "--context", "8"], &["context of 8 is too short"]);

@@ -7,7 +7,7 @@ use eframe::egui::{
 
 use super::super::actions::{Action, ViewSettings};
 use super::super::{colormap, theme};
-use super::picture::{Picture, Subject};
+use super::picture::{self, Picture, Subject};
 use super::{AttentionView, nothing_yet, scale_of, selected_in};
 use crate::lab::protocol::{AttentionSnapshot, HeadId};
 use crate::recipe::grouped;
@@ -16,7 +16,7 @@ use crate::store::RunStore;
 const GAP: f32 = 5.0;
 const CELL_MIN: f32 = 32.0;
 const CELL_MAX: f32 = 400.0;
-/// Pixels along a thumbnail: more could hardly be seen, and many heads have to be drawn.
+/// Pixels along a thumbnail at most: more could hardly be seen, and many heads have to be drawn.
 const THUMBNAIL_PIXELS_MAX: usize = 128;
 
 impl AttentionView {
@@ -63,6 +63,8 @@ impl AttentionView {
         let grid = Grid::new(ui, snapshot);
         grid.labels(ui);
         let selected = selected_in(snapshot, view);
+        let pixels = (grid.cell * ui.ctx().pixels_per_point()) as usize;
+        let block = picture::block(snapshot.tokens.len(), pixels.min(THUMBNAIL_PIXELS_MAX));
         let group = ui.make_persistent_id("attention heads");
         let mut chosen = None;
         for layer in 0..snapshot.layers {
@@ -73,12 +75,7 @@ impl AttentionView {
                 if !ui.is_rect_visible(cell) && head != selected {
                     continue;
                 }
-                let subject = Subject {
-                    version: store.attention_version,
-                    head,
-                    scale: scale_of(view),
-                    pixels_max: THUMBNAIL_PIXELS_MAX,
-                };
+                let subject = Subject { version: store.attention_version, head, scale: scale_of(view), block };
                 chosen = chosen.or(self.thumbnail(ui, group, cell, snapshot, subject, head == selected));
             }
         }

@@ -9,7 +9,7 @@ use eframe::egui::{
 use super::super::actions::{Action, ViewSettings};
 use super::super::{colormap, theme};
 use super::look::{Cell, Look};
-use super::picture::{Picture, Subject};
+use super::picture::{self, Picture, Subject};
 use super::{AttentionView, nothing_yet, scale_of, selected_in};
 use crate::lab::protocol::{AttentionSnapshot, HeadId};
 use crate::recipe::grouped;
@@ -42,8 +42,8 @@ impl AttentionView {
 
         // Closer, every token has its pixel; the picture then stays the same wherever one looks.
         let pixels = (map.square.width() * ui.ctx().pixels_per_point()).max(1.0) as usize;
-        let pixels_max = if map.look.is_whole() { pixels } else { snapshot.tokens.len() };
-        let subject = Subject { version: store.attention_version, head, scale: scale_of(view), pixels_max };
+        let block = if map.look.is_whole() { picture::block(snapshot.tokens.len(), pixels) } else { 1 };
+        let subject = Subject { version: store.attention_version, head, scale: scale_of(view), block };
         let texture = Picture::texture(&mut self.enlarged, ui.ctx(), snapshot, subject).id();
         let painter = ui.painter().with_clip_rect(pane.intersect(ui.clip_rect()));
         let tokens = snapshot.tokens.len() as f32;

@@ -12,8 +12,14 @@ pub(super) struct Subject {
     pub version: u64,
     pub head: HeadId,
     pub scale: WeightScale,
-    /// Length of a side at most; more tokens are drawn together.
-    pub pixels_max: usize,
+    /// Tokens along the side of a pixel.
+    pub block: usize,
+}
+
+/// Tokens to draw together where so many of them have so many pixels: a texture with more pixels than the screen has
+/// would lose some of them.
+pub(super) fn block(tokens: usize, pixels: usize) -> usize {
+    tokens.div_ceil(pixels.max(1)).max(1)
 }
 
 pub(super) struct Picture {
@@ -46,14 +52,15 @@ impl Picture {
 /// largest weight, so that a bright line survives.
 fn paint(snapshot: &AttentionSnapshot, subject: Subject) -> ColorImage {
     let (weights, tokens) = (snapshot.head(subject.head), snapshot.tokens.len());
-    let block = tokens.div_ceil(subject.pixels_max.max(1)).max(1);
-    let side = tokens.div_ceil(block);
+    let side = tokens.div_ceil(subject.block);
     let mut largest = vec![f32::NEG_INFINITY; side * side];
-    for query in 0..tokens {
-        let row = &mut largest[query / block * side..][..side];
-        for (key, &weight) in weights[query * tokens..][..=query].iter().enumerate() {
-            let pixel = &mut row[key / block];
-            *pixel = pixel.max(weight);
+    for (query, weights) in weights.chunks_exact(tokens.max(1)).enumerate() {
+        let row = &mut largest[query / subject.block * side..][..side];
+        for (pixel, weights) in row.iter_mut().zip(weights[..=query].chunks(subject.block)) {
+            for &weight in weights {
+                // Quicker than `max`, which minds numbers that are none.
+                *pixel = if weight > *pixel { weight } else { *pixel };
+            }
         }
     }
     let color =
@@ -66,14 +73,15 @@ mod tests {
     use super::*;
     use crate::store::tests::snapshot;
 
-    fn subject(pixels_max: usize) -> Subject {
-        Subject { version: 1, head: HeadId { layer: 1, head: 0 }, scale: WeightScale::Linear, pixels_max }
+    fn subject(tokens: usize) -> Subject {
+        let block = block(tokens, 128);
+        Subject { version: 1, head: HeadId { layer: 1, head: 0 }, scale: WeightScale::Linear, block }
     }
 
     #[test]
     fn each_weight_has_its_pixel_and_later_keys_have_none() {
         let snapshot = snapshot(5, &["a", "b", "c"], 2, 2);
-        let image = paint(&snapshot, subject(128));
+        let image = paint(&snapshot, subject(3));
         assert_eq!(image.size, [3, 3]);
         for query in 0..3 {
             for key in 0..3 {
@@ -88,7 +96,7 @@ mod tests {
     fn a_pixel_of_several_tokens_shows_the_largest_weight() {
         let tokens: Vec<&str> = (0..300).map(|_| "x").collect();
         let snapshot = snapshot(5, &tokens, 2, 2);
-        let image = paint(&snapshot, subject(128));
+        let image = paint(&snapshot, subject(300));
         assert_eq!(image.size, [100, 100]);
         let (row, column) = (50, 20);
         let head = HeadId { layer: 1, head: 0 };
