@@ -7,7 +7,7 @@ use burn::tensor::Device;
 use super::trainer::ids_tensor;
 use crate::model::{Gpt, values_of};
 use crate::recipe::{Recipe, TextSource};
-use crate::text::{Dataset, TokenId, problems};
+use crate::text::{Dataset, TokenId, Tokenizer, problems};
 
 /// Problems that are asked.
 const PROBLEMS: usize = 200;
@@ -44,11 +44,14 @@ pub fn accuracy(
 /// not a character.
 #[must_use]
 pub fn questions(recipe: &Recipe, dataset: &Dataset) -> Vec<Question> {
-    let TextSource::Generated(lesson) = recipe.data.text else { return Vec::new() };
+    let (TextSource::Generated(lesson), Tokenizer::Characters(characters)) = (&recipe.data.text, &dataset.tokenizer)
+    else {
+        return Vec::new();
+    };
     let ids: Vec<_> = dataset.validation.iter().take(SEARCHED).map(|&id| TokenId(id.into())).collect();
-    let asked = problems(lesson, &dataset.tokenizer.decode(&ids)).into_iter().filter_map(|problem| {
-        let encoded = dataset.tokenizer.encode(&format!("\n{}", problem.text)).ids;
-        let fits = encoded.len() == problem.text.len() + 1 && encoded.len() <= recipe.model.context + 1;
+    let asked = problems(*lesson, &dataset.tokenizer.decode(&ids)).into_iter().filter_map(|problem| {
+        let encoded = characters.encode(&format!("\n{}", problem.text)).ids;
+        let fits = encoded.len() <= recipe.model.context + 1;
         let answers = problem.answers.into_iter().map(|answer| answer.start + 1..answer.end + 1).collect();
         fits.then(|| Question { ids: encoded.into_iter().map(|id| id.0 as i32).collect(), answers })
     });
@@ -151,5 +154,12 @@ mod tests {
         assert_eq!(share_right(&[], &mut |ids, _| Some(vec![0.0; ids.len() * vocabulary])), None);
         let dialogues = preset::first().recipe;
         assert_eq!(questions(&dialogues, &Dataset::built_in(None).expect("sound")), []);
+        let mut recipe = preset::find("addition").expect("built in").recipe;
+        let dataset = Dataset::read(&recipe.data.text, None, &mut |_| true).expect("sound");
+        assert_eq!(questions(&recipe, &dataset).len(), PROBLEMS);
+        let pieces = Dataset { tokenizer: Tokenizer::Numbers(13), ..dataset };
+        assert_eq!(questions(&recipe, &pieces), [], "a token is not a character");
+        recipe.data.text = TextSource::File("sums.txt".into());
+        assert_eq!(questions(&recipe, &pieces), []);
     }
 }
