@@ -15,7 +15,7 @@
 //! | room | what it is for | may use |
 //! |---|---|---|
 //! | [`recipe`] | what the user asks for, and every way in which it can be wrong | nothing of ours |
-//! | [`text`] | corpus, tokenizer, windows, the built-in dialogues | nothing of ours |
+//! | [`text`] | corpus, tokenizer, windows, the texts that the program makes itself | recipe |
 //! | [`preset`] | recipes with a commentary, as files | recipe |
 //! | [`lab::protocol`] | commands, events and snapshots: plain data | recipe |
 //! | [`kernels`] | fused operations for the CPU, each with a plain twin that it must equal | nothing of ours |

@@ -39,9 +39,12 @@ pub enum PresetError {
     Syntax(String),
 }
 
-const BUILT_IN: [&str; 9] = [
+const BUILT_IN: [&str; 12] = [
     include_str!("../presets/first-light.ron"),
     include_str!("../presets/glass-box.ron"),
+    include_str!("../presets/induction.ron"),
+    include_str!("../presets/addition.ron"),
+    include_str!("../presets/brackets.ron"),
     include_str!("../presets/nanogpt-cpu.ron"),
     include_str!("../presets/nanogpt-gpu.ron"),
     include_str!("../presets/lecture-209k.ron"),

@@ -36,14 +36,52 @@ pub struct DataRecipe {
 pub enum TextSource {
     /// Short dialogues that the program makes itself, always the same.
     BuiltIn,
+    /// Problems that the program makes itself, always the same.
+    Generated(Lesson),
     /// A UTF-8 text file.
     File(PathBuf),
+}
+
+/// A text of problems: part of each line follows from the rest of it, and it can be measured whether a model knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Lesson {
+    /// Random letters that come again: `gktbvhwagktbvhwagkt`.
+    Induction,
+    /// Sums of two numbers: `37+48=085`.
+    Addition,
+    /// Brackets to be closed: `([]{[()(:)]})`.
+    Brackets,
+}
+
+impl Lesson {
+    pub const ALL: [Self; 3] = [Self::Induction, Self::Addition, Self::Brackets];
+
+    /// What is to be learned, in a sentence.
+    #[must_use]
+    pub const fn task(self) -> &'static str {
+        match self {
+            Self::Induction => "Random letters that come again: what followed a letter before follows it again.",
+            Self::Addition => "Sums of two numbers below 100, of which a tenth is never trained on.",
+            Self::Brackets => "Nested brackets; after a colon those still open are to be closed, each by its own kind.",
+        }
+    }
+}
+
+impl fmt::Display for Lesson {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Induction => "induction lesson",
+            Self::Addition => "addition lesson",
+            Self::Brackets => "brackets lesson",
+        })
+    }
 }
 
 impl fmt::Display for TextSource {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::BuiltIn => formatter.write_str("built-in dialogues"),
+            Self::Generated(lesson) => lesson.fmt(formatter),
             Self::File(path) => write!(formatter, "{}", path.display()),
         }
     }

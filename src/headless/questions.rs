@@ -43,6 +43,9 @@ pub(super) fn evaluate(arguments: &EvaluateArguments) -> Result<ExitCode> {
         say!("loss          {:.4} nats a token", found.loss);
         say!("perplexity    {:.4}", found.perplexity);
         say!("bits per byte {:.4}", found.bits_per_byte);
+        if let Some(accuracy) = found.accuracy {
+            say!("accuracy      {:.4} of the answers to unseen problems", accuracy);
+        }
         say!("over {} tokens, model of step {}", grouped(found.tokens as u64), grouped(found.step.0));
     }
     Ok(ExitCode::SUCCESS)

@@ -217,7 +217,8 @@ impl Terminal {
                     write!(std::io::stdout(), "\r\x1b[2K")?;
                     self.line_open = false;
                 }
-                say!("step {step:>7}  train {train:.4}  val {validation:.4}{best}");
+                let right = report.accuracy.map_or_else(String::new, |share| format!("  accuracy {share:.4}"));
+                say!("step {step:>7}  train {train:.4}  val {validation:.4}{right}{best}");
             }
             Event::Sampled(SampleEvent::Started { prompt, .. }) => {
                 self.note("")?;

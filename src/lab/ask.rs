@@ -22,7 +22,7 @@ use crate::runs::{
     Checkpoint, Kept, Owner, RunError, RunFile, RunFolder, copy_run, export_safetensors, find_snapshot, transformers,
 };
 use crate::text::{Dataset, TokenId};
-use crate::train::{Means, Probe, Sampler, Seen, evaluate_whole, pruned, validation_batches};
+use crate::train::{Means, Probe, Sampler, Seen, accuracy, evaluate_whole, pruned, validation_batches};
 
 /// The model of a run's last (or best) checkpoint. Training may go on in the folder meanwhile.
 pub struct Opened {
@@ -50,6 +50,9 @@ pub struct Evaluation {
     pub perplexity: f64,
     pub bits_per_byte: f64,
     pub tokens: usize,
+    /// Where the text is the run's own and a lesson: the share of answers that are right.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accuracy: Option<f32>,
     pub step: Step,
 }
 
@@ -96,18 +99,17 @@ impl Opened {
         let first = tokenizer.byte_length(TokenId(dataset.validation[0].into())) as u64;
         let bytes = (dataset.validation_bytes - first) as f64;
         let bits_per_byte = loss * tokens as f64 / std::f64::consts::LN_2 / bytes;
-        Ok(Evaluation { loss, perplexity: loss.exp(), bits_per_byte, tokens, step: self.step })
+        let own_text = if text.is_none() { Some(&self.file.recipe) } else { None };
+        let accuracy = own_text.and_then(|recipe| accuracy(&self.model, recipe, &dataset, &self.device, &mut || true));
+        Ok(Evaluation { loss, perplexity: loss.exp(), bits_per_byte, tokens, accuracy, step: self.step })
     }
 
     /// The run's own text, or another for its tokenizer.
     fn text(&self, text: Option<&Path>) -> Result<Dataset> {
         let tokenizer = &self.file.tokenizer;
         let own = &self.file.recipe.data.text;
-        let dataset = match (text, own) {
-            (Some(path), _) => Dataset::from_file(path, Some(tokenizer), &mut |_| true)?,
-            (None, TextSource::File(path)) => Dataset::from_file(path, Some(tokenizer), &mut |_| true)?,
-            (None, TextSource::BuiltIn) => Dataset::built_in(Some(tokenizer))?,
-        };
+        let asked = text.map(|path| TextSource::File(path.to_owned()));
+        let dataset = Dataset::read(asked.as_ref().unwrap_or(own), Some(tokenizer), &mut |_| true)?;
         let same = text.is_some() || dataset.digest == self.file.text_digest;
         ensure!(same, "{own} is not the text that this run learned from: name it with --text");
         Ok(dataset)

@@ -20,7 +20,7 @@ use super::import::{ImportReport, import};
 use super::protocol::Step;
 use crate::preset::Preset;
 use crate::recipe::{Recipe, TextSource, bytes_text};
-use crate::{device, runs, text};
+use crate::{device, runs};
 
 pub use crate::device::Adapter;
 pub use crate::runs::Curves;
@@ -213,12 +213,8 @@ impl Clerk {
     }
 
     fn scan(&mut self, source: TextSource) {
-        let TextSource::File(path) = &source else {
-            let summary = text::TextSummary::built_in();
-            return self.answer(Done::Scanned { source, result: Ok(summary) });
-        };
         let mut told = Instant::now();
-        let result = text::TextSummary::scan(path, &mut |progress| {
+        let result = TextSummary::read(&source, &mut |progress| {
             while let Ok(job) = self.to_do.try_recv() {
                 self.take(job);
             }

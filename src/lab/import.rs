@@ -68,23 +68,17 @@ pub fn import(from: &Path, place: &Place, context: Option<usize>, base: &Recipe)
 
 /// The text by its whole path, and its digest.
 fn text_of(source: &TextSource) -> Result<(TextSource, String)> {
-    Ok(match source {
-        TextSource::BuiltIn => (TextSource::BuiltIn, TextSummary::built_in().digest),
-        TextSource::File(path) => {
-            let path = std::path::absolute(path)?;
-            let digest = TextSummary::scan(&path, &mut |_| true)?.digest;
-            (TextSource::File(path), digest)
-        }
-    })
+    let source = match source {
+        TextSource::File(path) => TextSource::File(std::path::absolute(path)?),
+        own => own.clone(),
+    };
+    let digest = TextSummary::read(&source, &mut |_| true)?.digest;
+    Ok((source, digest))
 }
 
 /// Why the model cannot be trained on the text, if so.
 fn hindrance(text: &TextSource, tokenizer: &Tokenizer) -> Option<String> {
-    let read = match text {
-        TextSource::BuiltIn => Dataset::built_in(Some(tokenizer)),
-        TextSource::File(path) => Dataset::from_file(path, Some(tokenizer), &mut |_| true),
-    };
-    let why = read.err()?;
+    let why = Dataset::read(text, Some(tokenizer), &mut |_| true).err()?;
     Some(format!("it can be looked at and sampled, not trained: {why}. Import it with a text that it knows"))
 }
 

@@ -314,6 +314,9 @@ pub struct ValidationReport {
     pub validation_loss: f32,
     /// Whether this is the lowest validation loss of the run so far.
     pub best: bool,
+    /// Where the text is a lesson: the share of answers that are right, to problems that it was never trained on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accuracy: Option<f32>,
 }
 
 /// Loss over the whole validation text in windows without overlap, in nats a token.

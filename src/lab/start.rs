@@ -175,15 +175,14 @@ fn read_text(
     outbox: &Outbox,
     inbox: &mut Inbox<'_>,
 ) -> Result<Dataset> {
-    let TextSource::File(path) = source else { return Ok(Dataset::built_in(tokenizer)?) };
     let mut told = Instant::now();
     let mut progress = |progress: Progress| {
         if told.elapsed() > Duration::from_millis(100) {
             told = Instant::now();
             let percent = 100 * progress.done_bytes / progress.total_bytes.max(1);
-            outbox.send(Event::Preparing(format!("reading {}: {percent} %", path.display())));
+            outbox.send(Event::Preparing(format!("reading {source}: {percent} %")));
         }
         inbox.goes_on()
     };
-    Ok(Dataset::from_file(path, tokenizer, &mut progress)?)
+    Ok(Dataset::read(source, tokenizer, &mut progress)?)
 }

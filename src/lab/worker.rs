@@ -311,11 +311,11 @@ impl<'a> Worker<'a> {
             }
             goes_on
         };
-        let losses = trainer.evaluate(&mut goes_on);
+        let found = trainer.evaluate(&mut goes_on).map(|losses| (losses, trainer.accuracy(&mut goes_on)));
         if let Some((step, why)) = fault {
             self.leave_out(step, why);
         }
-        let Some((train_loss, validation_loss)) = losses else { return false };
+        let Some(((train_loss, validation_loss), accuracy)) = found else { return false };
         self.elapsed_secs += started.elapsed().as_secs_f64();
         if !(train_loss.is_finite() && validation_loss.is_finite()) {
             self.diverged(&format!(
@@ -325,7 +325,7 @@ impl<'a> Worker<'a> {
             return false;
         }
         let best = self.best.is_none_or(|best| validation_loss < best);
-        let report = ValidationReport { step, train_loss, validation_loss, best };
+        let report = ValidationReport { step, train_loss, validation_loss, best, accuracy };
         self.evaluated = Some(step.0);
         let written = self.folder.log_validation(report);
         self.log_result(written);

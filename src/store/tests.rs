@@ -46,7 +46,13 @@ pub(crate) fn step_report(step: u64, loss: f32) -> StepReport {
 }
 
 pub(crate) fn validation(step: u64, validation_loss: f32) -> ValidationReport {
-    ValidationReport { step: Step(step), train_loss: validation_loss - 0.1, validation_loss, best: false }
+    ValidationReport {
+        step: Step(step),
+        train_loss: validation_loss - 0.1,
+        validation_loss,
+        best: false,
+        accuracy: None,
+    }
 }
 
 /// A look that shows attention and nothing else.

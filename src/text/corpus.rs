@@ -14,13 +14,13 @@ use super::characters::CharTokenizer;
 use super::generated;
 use super::pieces::Pieces;
 use super::tokenizer::{TokenId, Tokenizer, VOCABULARY_MAX, named};
+use crate::recipe::TextSource;
 
 /// The largest text file that is read, in bytes: 4 GiB.
 pub const BYTES_MAX: u64 = 4 << 30;
 /// The largest one for a tokenizer that came with a model, in bytes: 1 GiB, which BPE is minutes at.
 pub(super) const PIECES_BYTES_MAX: u64 = 1 << 30;
 
-const BUILT_IN_NAME: &str = "built-in dialogues";
 const BUILT_IN_BYTES: usize = 1_200_000;
 const CHUNK_BYTES: usize = 1 << 20;
 const EXCERPT_CHARACTERS: usize = 300;
@@ -117,13 +117,27 @@ impl Dataset {
         Source::memory(name, text.as_bytes()).dataset(None, &mut |_| true)
     }
 
+    /// A text from wherever it comes. `tokenizer` and `progress` as in [`Self::from_file`].
+    ///
+    /// # Errors
+    /// As [`Self::from_file`].
+    pub fn read(
+        source: &TextSource,
+        tokenizer: Option<&Tokenizer>,
+        progress: &mut dyn FnMut(Progress) -> bool,
+    ) -> Result<Self, TextError> {
+        match own_text(source) {
+            Ok(text) => Source::memory(&source.to_string(), text.as_bytes()).dataset(tokenizer, progress),
+            Err(path) => Self::from_file(path, tokenizer, progress),
+        }
+    }
+
     /// The dialogues that the program makes itself, 1.2 MB, always the same. `tokenizer` as in [`Self::from_file`].
     ///
     /// # Errors
     /// If they have characters that the given tokenizer lacks.
     pub fn built_in(tokenizer: Option<&Tokenizer>) -> Result<Self, TextError> {
-        let text = generated::dialogues(BUILT_IN_BYTES);
-        Source::memory(BUILT_IN_NAME, text.as_bytes()).dataset(tokenizer, &mut |_| true)
+        Self::read(&TextSource::BuiltIn, tokenizer, &mut |_| true)
     }
 
     /// Nothing to learn from: stands in where a text is gone, or batches come from elsewhere.
@@ -166,14 +180,33 @@ impl TextSummary {
         Source::file(path)?.scan(progress)
     }
 
+    /// Looks through a text from wherever it comes. `progress` as in [`Dataset::from_file`].
+    ///
+    /// # Errors
+    /// As [`Dataset::from_file`].
+    pub fn read(source: &TextSource, progress: &mut dyn FnMut(Progress) -> bool) -> Result<Self, TextError> {
+        match own_text(source) {
+            Ok(text) => Source::memory(&source.to_string(), text.as_bytes()).scan(progress),
+            Err(path) => Self::scan(path, progress),
+        }
+    }
+
     /// The summary of [`Dataset::built_in`].
     ///
     /// # Panics
     /// If the generator is broken, which a test rules out.
     #[must_use]
     pub fn built_in() -> Self {
-        let text = generated::dialogues(BUILT_IN_BYTES);
-        Source::memory(BUILT_IN_NAME, text.as_bytes()).scan(&mut |_| true).expect("the built-in text is sound")
+        Self::read(&TextSource::BuiltIn, &mut |_| true).expect("the built-in text is sound")
+    }
+}
+
+/// A text that the program makes itself, or else the path of a file.
+fn own_text(source: &TextSource) -> Result<String, &Path> {
+    match source {
+        TextSource::BuiltIn => Ok(generated::dialogues(BUILT_IN_BYTES)),
+        TextSource::Generated(lesson) => Ok(generated::lesson(*lesson)),
+        TextSource::File(path) => Err(path),
     }
 }
 

@@ -1,6 +1,6 @@
-//! Text in, windows of token ids out: the corpus, its tokenizer, the windows cut from it, and a corpus of our own.
+//! Text in, windows of token ids out: the corpus, its tokenizer, the windows cut from it, and texts of our own.
 //!
-//! Pure: it knows no tensors, no threads, no recipe and nothing of the screen.
+//! Pure: it knows no tensors, no threads, nothing of the screen, and of the recipe only which text is wanted.
 
 mod bpe;
 mod characters;
@@ -15,7 +15,7 @@ mod windows;
 pub use bpe::BpeTokenizer;
 pub use characters::{CharTokenizer, VocabularyError};
 pub use corpus::{BYTES_MAX, Dataset, Progress, TextError, TextSummary};
-pub use generated::dialogues;
+pub use generated::{Problem, dialogues, problems};
 pub use tokenizer::{
     Encoded, TOKENIZER_BYTES_MAX, TextStream, TokenId, Tokenizer, TokenizerError, TokenizerFault, VOCABULARY_MAX,
     unknown_note,

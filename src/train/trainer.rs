@@ -10,6 +10,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
+use super::lesson::accuracy;
 use super::optimizer::{AdamW, FlatGradients};
 use crate::kernels;
 use crate::lab::protocol::Step;
@@ -186,6 +187,12 @@ impl Trainer {
             Some((total / training.evaluation_batches as f64) as f32)
         };
         Some((mean(&self.dataset.train)?, mean(&self.dataset.validation)?))
+    }
+
+    /// Where the text is a lesson: the share of answers that are right, to problems that it was never trained on.
+    /// `goes_on` as in [`evaluate`](Self::evaluate).
+    pub fn accuracy(&self, goes_on: &mut dyn FnMut() -> bool) -> Option<f32> {
+        accuracy(&self.validation_model(), &self.recipe, &self.dataset, &self.device, goes_on)
     }
 
     /// [`validation_batches`] of the run's own text.

@@ -65,10 +65,10 @@ impl Draft {
         Self { recipe, name: name.to_owned(), title, text: TextState::Unknown, candidate: None }
     }
 
-    /// Becomes a preset's recipe; a text that the user opened stays. True when the text is to be read.
+    /// Becomes a preset's recipe; a file that the user opened stays. True when the text is to be read.
     pub fn use_preset(&mut self, preset: Preset) -> bool {
         let Preset { name, title, mut recipe, .. } = preset;
-        if recipe.data.text == TextSource::BuiltIn {
+        if let (TextSource::BuiltIn, TextSource::File(_)) = (&recipe.data.text, &self.recipe.data.text) {
             recipe.data.text.clone_from(&self.recipe.data.text);
         }
         let other_text = recipe.data.text != self.recipe.data.text;
@@ -185,6 +185,7 @@ impl Draft {
             TextSource::File(path) if !own || self.name.is_empty() => {
                 slug(&path.file_stem().unwrap_or_default().to_string_lossy())
             }
+            TextSource::Generated(lesson) if !own => slug(&lesson.to_string()),
             _ => slug(&self.name),
         }
     }
@@ -214,6 +215,7 @@ pub fn slug(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::recipe::Lesson;
 
     #[test]
     fn names_become_folder_names() {
@@ -273,6 +275,18 @@ mod tests {
         assert!(!draft.differs_from(&glass_box));
         draft.recipe.model.width += 4;
         assert!(draft.differs_from(&glass_box));
+    }
+
+    #[test]
+    fn a_lesson_goes_with_its_preset() {
+        let mut draft = Draft::from_preset(preset::first());
+        let addition = preset::find("addition").expect("built in");
+        assert!(draft.use_preset(addition.clone()), "another text is to be read");
+        assert_eq!((&draft.recipe, draft.run_name().as_str()), (&addition.recipe, "addition"));
+        draft.recipe.data.text = TextSource::Generated(Lesson::Brackets);
+        assert!(draft.differs_from(&addition) && draft.run_name() == "brackets-lesson");
+        assert!(draft.use_preset(preset::first()), "dialogues again");
+        assert_eq!(draft.recipe, preset::first().recipe);
     }
 
     #[test]

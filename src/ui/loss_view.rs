@@ -71,7 +71,7 @@ impl LossView {
             self.fitted = Some(subject);
             self.fit = true;
         }
-        let readout = Readout::allocate(ui);
+        let readout = Readout::allocate(ui, store);
         let hovered = self.plots(ui, store, view, overlays, with_reference);
         readout.fill(ui, store, view, hovered);
         actions

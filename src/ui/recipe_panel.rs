@@ -15,7 +15,7 @@ use super::actions::{Action, PickPurpose};
 use super::draft::{Draft, TextState, file_name};
 use super::theme;
 use crate::preset::Preset;
-use crate::recipe::{Fault, Field, Recipe, TextSource, bytes_text, grouped};
+use crate::recipe::{Fault, Field, Lesson, Recipe, TextSource, bytes_text, grouped};
 
 /// What the pane shows.
 pub struct RecipeState<'a> {
@@ -108,7 +108,7 @@ fn text(ui: &mut Ui, state: &RecipeState<'_>, rows: &mut Rows<'_>, actions: &mut
     let source = &state.draft.recipe.data.text;
     let name = match source {
         TextSource::File(path) => file_name(path),
-        TextSource::BuiltIn => "Built-in dialogues".into(),
+        own => capitalised(&own.to_string()),
     };
     ui.horizontal(|ui| {
         ui.add(Label::new(name).truncate()).on_hover_text(source.to_string());
@@ -139,10 +139,13 @@ fn text(ui: &mut Ui, state: &RecipeState<'_>, rows: &mut Rows<'_>, actions: &mut
             actions.push(Action::Pick(PickPurpose::OpenText));
         }
         ui.menu_button("Other texts", |ui| {
-            if ui.button("Built-in dialogues").on_hover_text("Short dialogues that the program makes itself.").clicked()
-            {
-                actions.push(Action::UseText(TextSource::BuiltIn));
-                ui.close();
+            let dialogues = (TextSource::BuiltIn, "Short dialogues that the program makes itself.");
+            let lessons = Lesson::ALL.map(|lesson| (TextSource::Generated(lesson), lesson.task()));
+            for (source, what) in [dialogues].into_iter().chain(lessons) {
+                if ui.button(capitalised(&source.to_string())).on_hover_text(what).clicked() {
+                    actions.push(Action::UseText(source));
+                    ui.close();
+                }
             }
             for path in state.recent_texts {
                 if ui.button(file_name(path)).on_hover_text(path.display().to_string()).clicked() {
@@ -152,6 +155,11 @@ fn text(ui: &mut Ui, state: &RecipeState<'_>, rows: &mut Rows<'_>, actions: &mut
             }
         });
     });
+}
+
+fn capitalised(text: &str) -> String {
+    let mut characters = text.chars();
+    characters.next().into_iter().flat_map(char::to_uppercase).chain(characters).collect()
 }
 
 /// How far a long reading is, or nothing for a short one.

@@ -243,6 +243,23 @@ fn every_question_has_an_answer() {
 }
 
 #[test]
+fn a_lesson_is_measured_by_its_unseen_problems() {
+    let place = Place::new();
+    let preset = place.preset("text: BuiltIn", "text: Generated(Addition)");
+    let run = place.argument("run");
+    let arguments = ["train", "--recipe", &preset, "--steps", "2", "--device", "cpu", "--out", &run, "--json"];
+    let events = events(&headlight_ok(&arguments));
+    let looks: Vec<_> = events.iter().filter(|event| event["event"] == "validation").collect();
+    assert!(looks.len() == 2 && looks.iter().all(|look| look["accuracy"].is_number()), "{looks:?}");
+    let json = headlight_ok(&["evaluate", &run, "--json"]);
+    let found: Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(found["accuracy"], looks[1]["accuracy"]);
+    assert!(headlight_ok(&["evaluate", &run]).contains("accuracy"));
+    let other = place.file("sums.txt", "12+13=025\n".repeat(100).as_bytes());
+    assert!(!headlight_ok(&["evaluate", &run, "--json", "--text", &other]).contains("accuracy"), "no lesson of ours");
+}
+
+#[test]
 fn texts_that_cannot_be_learned_from_are_named() {
     let place = Place::new();
     let preset = place.preset("steps: 40", "steps: 20");

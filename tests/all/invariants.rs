@@ -95,7 +95,7 @@ fn rooms_import_only_what_the_map_allows() {
         ("device.rs", &["crate::model", "crate::train", "crate::runs", "crate::text", "crate::store", "crate::ui"]),
         ("runs/", &["crate::lab::worker", "crate::lab::handle", "crate::store", "crate::ui", "crate::headless"]),
         ("headless/", &["crate::model", "crate::train", "crate::text", "crate::device", "crate::ui", "burn"]),
-        ("text/", &["crate::"]),
+        ("text/", &["crate::lab", "crate::model", "crate::train", "crate::runs", "crate::device", "crate::ui"]),
         (
             "findings/",
             &[

@@ -163,7 +163,14 @@ fn the_log_survives_a_torn_line_and_forgets_what_a_resume_voids() {
     for step in 1..=5 {
         run.log_step(report(step, step as f32)).expect("logged");
     }
-    let validation = |step| ValidationReport { step: Step(step), train_loss: 1.0, validation_loss: 2.0, best: true };
+    // A log without accuracies is as older ones are.
+    let validation = |step: u64| ValidationReport {
+        step: Step(step),
+        train_loss: 1.0,
+        validation_loss: 2.0,
+        best: true,
+        accuracy: (step == 2).then_some(0.5),
+    };
     run.log_validation(validation(2)).expect("logged");
     run.log_validation(validation(5)).expect("logged");
     assert!(matches!(RunFolder::open(&path), Err(RunError::Locked { .. })));

@@ -257,7 +257,7 @@ fn a_recipe_that_is_saved_opens_as_it_was() {
     window.state_mut().apply(Action::EditRecipe(Box::new(tiny())));
     window.state_mut().apply(Action::OpenPath(PickPurpose::SavePreset, path.clone()));
     until(&mut window, "saved", |app| log_holds(app, "tiny.ron"));
-    window.state_mut().apply(Action::UsePreset(Box::new(preset::built_in().remove(2))));
+    window.state_mut().apply(Action::UsePreset(Box::new(preset::find("nanogpt-cpu").expect("built in"))));
     window.state_mut().apply(Action::OpenPath(PickPurpose::OpenPreset, path));
     until(&mut window, "opened", |app| *app.draft() == tiny());
 }
@@ -368,7 +368,7 @@ fn what_is_chosen_for_the_next_run_leaves_the_running_one_as_it_is() {
     window.state_mut().apply(Action::OpenPath(PickPurpose::OpenText, path.clone()));
     until(&mut window, "the text is read", |app| app.draft().data.text == TextSource::File(path.clone()));
     assert!(window.state().draft().data.probe.starts_with("В лесу"));
-    let preset = preset::built_in().remove(2);
+    let preset = preset::find("nanogpt-cpu").expect("built in");
     window.state_mut().apply(Action::UsePreset(Box::new(preset.clone())));
     window.run_steps(2);
     assert_eq!(window.state().draft().training.learning_rate, preset.recipe.training.learning_rate);

@@ -53,9 +53,16 @@ fn before_training_a_sentence_stands_in_for_the_curve() {
 
 #[test]
 fn the_newest_values_are_read_out_and_the_hovered_ones_when_pointed_at() {
-    let (mut harness, _shared) = harness(1000);
+    let (mut harness, shared) = harness(1000);
     harness.run();
     harness.get_by_label("step 1,000  train 2.0000  smooth 2.0000  val 1.7500  rate 1.00e-3  gradient 0.500");
+    shared
+        .borrow_mut()
+        .store
+        .apply(Event::Validated(ValidationReport { accuracy: Some(0.875), ..validation(1000, 1.75) }));
+    harness.run();
+    let lesson = "step 1,000  train 2.0000  smooth 2.0000  val 1.7500  rate 1.00e-3  gradient 0.500  accuracy 0.8750";
+    harness.get_by_label(lesson);
     let plot = harness.get_by_label("Loss by step").rect();
     harness.hover_at(plot.center());
     harness.run();

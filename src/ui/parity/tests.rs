@@ -24,6 +24,7 @@ fn points(above: f32) -> Vec<ValidationReport> {
         train_loss: reference.train_loss,
         validation_loss: reference.validation_loss + above,
         best: false,
+        accuracy: None,
     };
     REFERENCE.map(point).to_vec()
 }

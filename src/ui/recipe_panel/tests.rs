@@ -40,8 +40,10 @@ fn pane(preset: &str) -> (Harness<'static>, Shared) {
             recent_texts: &[],
         };
         for action in super::ui(ui, &state) {
-            if let Action::EditRecipe(recipe) = action {
-                draft.recipe = *recipe;
+            match action {
+                Action::EditRecipe(recipe) => draft.recipe = *recipe,
+                Action::UseText(source) => draft.recipe.data.text = source,
+                _ => {}
             }
         }
     });
@@ -68,6 +70,19 @@ fn choose(harness: &mut Harness<'_>, combo: &str, choice: &str) {
 fn enter(harness: &mut Harness<'_>, label: &str, value: f64) {
     harness.get_by_role_and_label(Role::SpinButton, label).set_value_accesskit(value);
     harness.run();
+}
+
+#[test]
+fn a_lesson_is_chosen_as_another_text() {
+    let (mut harness, shared) = pane("first-light");
+    for (name, source) in
+        [("Brackets lesson", TextSource::Generated(Lesson::Brackets)), ("Built-in dialogues", TextSource::BuiltIn)]
+    {
+        click(&mut harness, Role::Button, "Other texts");
+        click(&mut harness, Role::Button, name);
+        assert_eq!(shared.borrow().draft.recipe.data.text, source);
+        harness.get_by_role_and_label(Role::Label, name);
+    }
 }
 
 #[test]
