@@ -240,9 +240,11 @@ fn a_cut_weight_is_zero_and_its_row_whole_again_or_not() {
             let weight = found.attention.weight(head, 7, key);
             assert!((weight - wanted).abs() < 1e-6, "key {key}: {weight} is not {wanted}");
         }
-        assert!(found.attention.head(head)[..56] == whole.attention.head(head)[..56], "the other rows stay");
+        // Cuts take the plain way, which ends in other last bits than the kernel.
+        let same = |one: &[f32], other: &[f32]| relative_difference(one, other) < 1e-5;
+        assert!(same(&found.attention.head(head)[..56], &whole.attention.head(head)[..56]), "the other rows stay");
         let other = HeadId { layer: 0, head: 0 };
-        assert!(found.attention.head(other) == whole.attention.head(other), "the other head of the layer stays");
+        assert!(same(found.attention.head(other), whole.attention.head(other)), "the layer's other head stays");
         let apart = |one: &[(u32, f32)], other: &[(u32, f32)]| {
             let of = |id: u32| other.iter().find(|found| found.0 == id).map_or(0.0, |found| found.1);
             one.iter().map(|&(id, probability)| (probability - of(id)).abs()).fold(0.0, f32::max)
