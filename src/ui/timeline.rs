@@ -271,7 +271,7 @@ fn scrubber(ui: &mut Ui, store: &RunStore, ready: &ReadyReport, looked: &View) -
 
     let pointed = response.hover_pos().or_else(|| response.interact_pointer_pos());
     let under = pointed.and_then(|pointer| nearest(kept, track.step_at(pointer)));
-    if response.clicked() || response.dragged() {
+    if response.is_pointer_button_down_on() || response.clicked() {
         response.request_focus();
         let step = under.filter(|_| under != looked.step)?;
         return Some(look(looked, Some(step)));

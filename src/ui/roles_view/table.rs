@@ -181,7 +181,7 @@ fn rows(store: &RunStore, attention: &AttentionSnapshot) -> Vec<Row> {
 }
 
 /// One row; true when it was clicked.
-fn row_ui(ui: &mut Ui, size: eframe::egui::Vec2, row: Row, numbers: &Numbers<'_>, selected: HeadId) -> bool {
+fn row_ui(ui: &mut Ui, size: Vec2, row: Row, numbers: &Numbers<'_>, selected: HeadId) -> bool {
     let (area, _) = ui.allocate_exact_size(size, Sense::hover());
     let response = ui.interact(area, ui.make_persistent_id(("part", row.layer, row.head)), Sense::click());
     let name = match row.head {
