@@ -1,6 +1,8 @@
 //! All parts of the model with their numbers, sorted by any of them. Only the rows in sight are drawn.
 
-use eframe::egui::{Align2, FontId, Rect, Role as Widget, ScrollArea, Sense, TextStyle, Ui, WidgetInfo, pos2, vec2};
+use eframe::egui::{
+    Align2, FontId, Rect, Role as Widget, ScrollArea, Sense, TextStyle, Ui, Vec2, WidgetInfo, pos2, vec2,
+};
 
 use super::super::theme;
 use super::{head_text, small, table_words};
