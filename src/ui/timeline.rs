@@ -197,8 +197,7 @@ fn pins(ui: &mut Ui, looked: &View, actions: &mut Vec<Action>) {
 }
 
 /// What is pinned, in a few words.
-#[must_use]
-pub fn pin_text(pin: &Pin) -> String {
+fn pin_text(pin: &Pin) -> String {
     let step = pin.step.map(|step| format!("step {}", grouped(step.0)));
     match (&pin.run, step) {
         (Some(run), Some(step)) => format!("{}, {step}", file_name(run)),

@@ -506,6 +506,14 @@ fn keys_walk_over_the_kept_steps_and_take_back_switches() {
     view.switches.mlps.insert(0, crate::lab::protocol::Off::Zero);
     window.state_mut().apply(Action::Look(Box::new(view)));
     until(&mut window, "its cost", |app| app.store.switched.is_some());
+    window.state_mut().apply(Action::MeasureEffects(crate::lab::protocol::Off::Zero));
+    let mut view = window.state().view.clone();
+    view.switches.heads.insert(HeadId::default(), crate::lab::protocol::Off::Mean);
+    window.state_mut().apply(Action::Look(Box::new(view)));
+    until(&mut window, "its cost, after the effects", |app| {
+        app.store.switched.as_ref().is_some_and(|report| report.switches == app.view.switches)
+    });
+    window.state_mut().apply(Action::UndoSwitches);
     window.get_by_label("Probe").focus();
     window.run_steps(2);
     window.key_press_modifiers(Modifiers::COMMAND, Key::Z);

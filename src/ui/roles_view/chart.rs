@@ -3,6 +3,7 @@
 use eframe::egui::{Color32, Pos2, Rangef, Role as Widget, Sense, TextStyle, Ui, UiBuilder, WidgetInfo, vec2};
 use egui_plot::{Line, Plot, PlotPoint, PlotUi, Points, VLine};
 
+use super::super::loss_view::{even_marks, plain_label, step_marks};
 use super::super::theme;
 use super::{head_text, small};
 use crate::lab::protocol::{HeadId, HeadReport, Role, RoleReport, Step};
@@ -80,7 +81,10 @@ pub(super) fn ui(
         .show_x(false)
         .allow_scroll(false)
         .y_axis_min_width(40.0)
-        .grid_spacing(Rangef::new(16.0, 240.0))
+        .grid_spacing(Rangef::new(12.0, 240.0))
+        .x_grid_spacer(step_marks)
+        .y_grid_spacer(even_marks)
+        .y_axis_formatter(|mark, _| plain_label(mark))
         .include_x(0.0)
         .include_y(0.0)
         .set_margin_fraction(vec2(0.015, 0.06))
