@@ -84,7 +84,7 @@ impl TimelineView {
                 });
             });
         });
-        if !store.kept.is_empty() {
+        if !store.kept.is_empty() || ready.recipe.training.timeline_megabytes > 0 {
             actions.extend(scrubber(ui, store, ready, looked));
         }
         actions
