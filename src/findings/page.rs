@@ -84,7 +84,7 @@ impl Page<'_> {
 
     fn notes(&self) -> Vec<String> {
         let View { switches, cuts, renormalise, .. } = self.view;
-        let how = |off: Off| if off == Off::Zero { "zero" } else { "its mean" };
+        let how = |off: Off| if off == Off::Zero { "writes nothing" } else { "writes its mean" };
         let head = |(id, &off): (&HeadId, &Off)| format!("layer {} head {} ({})", id.layer + 1, id.head + 1, how(off));
         let mlp = |(layer, &off): (&usize, &Off)| format!("MLP of layer {} ({})", layer + 1, how(off));
         let off: Vec<String> = switches.heads.iter().map(head).chain(switches.mlps.iter().map(mlp)).collect();
@@ -93,7 +93,7 @@ impl Page<'_> {
             notes.push(self.attention.note.clone());
         }
         if !off.is_empty() {
-            notes.push(format!("Switched off, and replaced by: {}.", off.join(", ")));
+            notes.push(format!("Switched off: {}.", off.join(", ")));
         }
         if !cuts.is_empty() {
             let rest = if *renormalise { "the rest of their rows scaled up to 1" } else { "the rest as it was" };

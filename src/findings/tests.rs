@@ -297,7 +297,7 @@ fn a_page_holds_every_weight_badge_and_change() {
     );
     assert_eq!(number(&data["effects"]["heads"][5]), 2.5);
     let notes = data["notes"].as_array().expect("notes");
-    assert_eq!(notes[0], "Switched off, and replaced by: layer 2 head 3 (its mean), MLP of layer 1 (zero).");
+    assert_eq!(notes[0], "Switched off: layer 2 head 3 (writes its mean), MLP of layer 1 (writes nothing).");
     assert_eq!(notes[1], "Weights made zero: 1; the rest of their rows scaled up to 1.");
 }
 
