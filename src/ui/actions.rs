@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::layout::Pane;
+use super::timeline::Move;
 use crate::findings::Finding;
 use crate::lab::protocol::{DeviceChoice, ExportFormat, HeadId, Off, Step, View};
 use crate::preset::Preset;
@@ -31,6 +32,10 @@ pub enum Action {
     StopSampling,
     /// What the views show.
     Look(Box<View>),
+    /// To another kept step.
+    Timeline(Move),
+    /// Takes back the newest change of what is switched off.
+    UndoSwitches,
     MeasureEffects(Off),
     StopMeasuring,
     /// A new run of the viewed model without the heads that are switched off.
@@ -117,11 +122,31 @@ pub struct ViewSettings {
     pub selected: HeadId,
     /// Colours follow the square root of the weight, which shows faint attention.
     pub square_root: bool,
+    /// What is shown while another moment is pinned.
+    pub compare: Compare,
+}
+
+/// A moment beside the pinned one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Compare {
+    This,
+    Pinned,
+    #[default]
+    SideBySide,
+    /// This less the pinned one.
+    Difference,
 }
 
 impl Default for ViewSettings {
     fn default() -> Self {
-        Self { log_loss: false, smoothing: 0.6, show_rates: true, selected: HeadId::default(), square_root: true }
+        Self {
+            log_loss: false,
+            smoothing: 0.6,
+            show_rates: true,
+            selected: HeadId::default(),
+            square_root: true,
+            compare: Compare::default(),
+        }
     }
 }
 

@@ -177,11 +177,19 @@ impl Worker<'_> {
     pub(super) fn measure(&mut self) {
         let Some(measuring) = &mut self.measuring else { return };
         let (told, more) = measuring.advance();
-        if !more {
-            self.measuring = None;
-        }
         if let Some(event) = told {
             self.outbox.send(event);
+        }
+        if !more {
+            self.end_measuring();
+        }
+    }
+
+    /// Nothing is measured any more; what the view's switches cost may have had to wait for it.
+    pub(super) fn end_measuring(&mut self) {
+        let had_to_wait = !matches!(self.measuring.take(), Some(Measuring::Switched(_)));
+        if had_to_wait && !self.looker.view().switches.is_empty() {
+            self.measure_switched();
         }
     }
 

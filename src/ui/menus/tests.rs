@@ -33,6 +33,8 @@ fn commands_follow_the_run() {
         found: Vec::new(),
         is_parity_run: false,
         sampling,
+        has_kept: false,
+        can_undo: false,
     };
     let at = |phase| Situation { phase, ..idle.clone() };
     assert!(matches!(MenuCommand::TrainOrPause.action(&at(Phase::Training)), Ok(Action::Pause)));
@@ -47,6 +49,10 @@ fn commands_follow_the_run() {
     assert_eq!(MenuCommand::Step.action(&faulty).err().as_deref(), Some("width 130"));
     let blocked = Situation { blocked: Some("its text is gone".into()), ..at(Phase::Paused) };
     assert_eq!(MenuCommand::TrainOrPause.action(&blocked).err().as_deref(), Some("its text is gone"));
+    assert!(MenuCommand::Live.action(&at(Phase::Training)).is_err(), "nothing is kept");
+    let kept = Situation { has_kept: true, can_undo: true, ..at(Phase::Paused) };
+    assert!(matches!(MenuCommand::EarlierStep.action(&kept), Ok(Action::Timeline(Move::Earlier))));
+    assert!(matches!(MenuCommand::UndoSwitch.action(&kept), Ok(Action::UndoSwitches)));
     assert!(MenuCommand::Sample.action(&blocked).is_ok(), "looking and sampling still work");
     let save = |finding| MenuCommand::SaveFinding(finding).action(&at(Phase::Paused));
     assert!(save(Finding::Lens).is_err_and(|why| why.contains("show the Logit lens pane")));

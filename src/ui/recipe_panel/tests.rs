@@ -223,3 +223,14 @@ fn a_tick_shows_whether_a_number_follows_another() {
     assert_eq!(ticked, Some(Toggled::True));
     assert!(harness.get_by_role_and_label(Role::SpinButton, "Key/value heads").accesskit_node().is_disabled());
 }
+
+#[test]
+fn the_room_for_the_timeline_is_set_and_a_senseless_one_stands_with_its_fault() {
+    let (mut harness, shared) = pane("first-light");
+    unfold(&mut harness, "Evaluation and timeline");
+    enter(&mut harness, "Timeline, MB", 0.0);
+    assert_eq!(shared.borrow().draft.recipe.training.timeline_megabytes, 0);
+    assert_eq!(shared.borrow().draft.faults(), []);
+    enter(&mut harness, "Timeline, MB", 2e6);
+    harness.get_by_label_contains("timeline megabytes");
+}
