@@ -47,6 +47,19 @@ impl Measuring {
     }
 }
 
+impl Measuring {
+    /// What is to be told where it is given up: a mean over what was seen is whole.
+    pub fn end(self) -> Option<Event> {
+        match self {
+            Self::Mean(mut mean) if mean.done > 0 => {
+                mean.windows.truncate(mean.done);
+                Some(mean.tell())
+            }
+            Self::Mean(_) | Self::Effects(_) | Self::Switched(_) => None,
+        }
+    }
+}
+
 /// A model and the validation batches that it is measured on.
 #[derive(Clone)]
 pub(super) struct Subject {

@@ -194,7 +194,7 @@ impl<'a> Worker<'a> {
             Command::EvaluateWhole => self.evaluate_whole(inbox),
             Command::MeasureEffects(off) => self.measure_effects(off),
             Command::MeanAttention(path) => self.measure_mean(&path, inbox),
-            Command::StopMeasuring => self.measuring = None,
+            Command::StopMeasuring => self.stop_measuring(),
             Command::Prune => self.prune(),
             Command::Rollback => self.rollback(),
         }

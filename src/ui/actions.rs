@@ -110,11 +110,36 @@ pub struct ViewSettings {
     pub selected: HeadId,
     /// Colours follow the square root of the weight, which shows faint attention.
     pub square_root: bool,
+    /// How the chosen head is shown over the probe's words.
+    pub words: WordsMode,
+}
+
+/// What of the chosen head is shown over the probe's words.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WordsMode {
+    /// Words coloured by the weights of one query.
+    #[default]
+    Words,
+    /// Lines from queries to keys.
+    Lines,
+    /// From query · key to the weights.
+    Stages,
+    /// Attention rollout through all layers.
+    AllLayers,
+    /// The mean over a text.
+    Mean,
 }
 
 impl Default for ViewSettings {
     fn default() -> Self {
-        Self { log_loss: false, smoothing: 0.6, show_rates: true, selected: HeadId::default(), square_root: true }
+        Self {
+            log_loss: false,
+            smoothing: 0.6,
+            show_rates: true,
+            selected: HeadId::default(),
+            square_root: true,
+            words: WordsMode::default(),
+        }
     }
 }
 

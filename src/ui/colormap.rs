@@ -1,10 +1,14 @@
 //! Colours of weights: viridis (Smith and van der Walt 2015), which grows evenly brighter for every eye, and the void of
 //! what cannot be seen.
 
+mod diverging;
+
 use std::sync::LazyLock;
 
+pub use diverging::{diverging, diverging_legend};
+
 use eframe::egui::{
-    Color32, Mesh, Painter, Pos2, Rect, Role, Sense, Shape, Stroke, StrokeKind, TextStyle, TextureId, Ui, Vec2,
+    Color32, Mesh, Painter, Pos2, Rect, Rgba, Role, Sense, Shape, Stroke, StrokeKind, TextStyle, TextureId, Ui, Vec2,
     Visuals, WidgetInfo, pos2, vec2,
 };
 
@@ -48,6 +52,14 @@ static TABLE: LazyLock<[Color32; 256]> = LazyLock::new(|| {
 pub fn viridis(value: f32) -> Color32 {
     // `as` takes NaN to 0.
     TABLE[(value.clamp(0.0, 1.0) * 255.0).round() as usize]
+}
+
+/// Black or white: what is better read on a colour.
+#[must_use]
+pub fn readable_on(color: Color32) -> Color32 {
+    // Where both have the same contrast (WCAG 2.1): √(1.05 × 0.05) - 0.05.
+    let [red, green, blue, _] = Rgba::from(color).to_array();
+    if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.179 { Color32::BLACK } else { Color32::WHITE }
 }
 
 /// How a weight becomes a place in the colour map.
@@ -141,9 +153,30 @@ pub fn mark_on_map(painter: &Painter, area: Rect) {
     painter.rect_stroke(area, 0.0, Stroke::new(1.0, Color32::WHITE), StrokeKind::Inside);
 }
 
+/// A cross through a cell, which shows on every colour of the map.
+pub fn cross_on_map(painter: &Painter, area: Rect) {
+    for (width, color) in [(3.0, Color32::from_black_alpha(180)), (1.4, Color32::WHITE)] {
+        painter.line_segment([area.left_top(), area.right_bottom()], Stroke::new(width, color));
+        painter.line_segment([area.right_top(), area.left_bottom()], Stroke::new(width, color));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_can_be_read_on_every_level() {
+        for level in 0..256 {
+            let ground = viridis(level as f32 / 255.0);
+            let luminance = |color: Color32| {
+                let [red, green, blue, _] = Rgba::from(color).to_array();
+                0.2126 * red + 0.7152 * green + 0.0722 * blue
+            };
+            let (ink, ground) = (luminance(readable_on(ground)), luminance(ground));
+            assert!((ink.max(ground) + 0.05) / (ink.min(ground) + 0.05) >= 4.5, "level {level}");
+        }
+    }
 
     #[test]
     fn brighter_means_more_at_every_level() {

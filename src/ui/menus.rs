@@ -415,13 +415,14 @@ fn view_menu(ui: &mut Ui, state: &MenuState<'_>, actions: &mut Vec<Action>) {
 }
 
 /// What keys and pointer do in one place only.
-const OTHER_KEYS: [(&str, &str, &str); 6] = [
+const OTHER_KEYS: [(&str, &str, &str); 7] = [
     ("Arrows", "Another head or cell", "In the grid of all heads and in the large one, once clicked."),
     ("Wheel", "Go closer", "Into the steps of a plot or the cells of a head, around the pointer."),
     ("Drag", "Move", "A plot or a closer head. The right button zooms into a box of a plot."),
     ("Double click", "Fit", "Shows the whole plot or head again."),
+    ("Ctrl click, X", "Cut or restore a weight", "In the large head; Alt does as well, and so does a menu."),
     ("Enter", "Go on", "In a dialog: takes the path, or presses the marked button."),
-    ("Escape", "Cancel", "In a dialog: closes it, and nothing has happened."),
+    ("Escape", "Cancel", "In a dialog: closes it. In the sample: lets go of a kept token."),
 ];
 
 /// The list of keys, in a window of its own.

@@ -30,7 +30,9 @@ impl AttentionView {
             ui.radio_value(&mut changed.square_root, true, "Square root").on_hover_text("Shows faint attention");
             ui.radio_value(&mut changed.square_root, false, "Linear");
             colormap::legend(ui, scale_of(view));
-            if let Some(snapshot) = &store.attention {
+            if let Some(focus) = &self.focus {
+                ui.label(RichText::new(focus.note()).color(theme::accent(ui.visuals())));
+            } else if let Some(snapshot) = &store.attention {
                 ui.label(theme::number(format!("step {:>7}", grouped(snapshot.step.0))).weak());
             }
             if changed != *view {
@@ -107,10 +109,15 @@ impl AttentionView {
         response.widget_info(|| WidgetInfo::selected(Role::Button, true, selected, &name));
 
         let visuals = ui.visuals();
-        let mut slot = self.thumbnails.remove(&head);
-        let texture = Picture::texture(&mut slot, ui.ctx(), snapshot, subject).id();
-        self.thumbnails.extend(slot.map(|picture| (head, picture)));
-        colormap::paint_map(ui.painter(), cell, texture, colormap::WHOLE, 6.0, visuals);
+        if let Some(focus) = &self.focus {
+            let ground = visuals.widgets.noninteractive.bg_stroke;
+            focus.paint(ui.painter(), cell, head, subject.scale, ground);
+        } else {
+            let mut slot = self.thumbnails.remove(&head);
+            let texture = Picture::texture(&mut slot, ui.ctx(), snapshot, subject).id();
+            self.thumbnails.extend(slot.map(|picture| (head, picture)));
+            colormap::paint_map(ui.painter(), cell, texture, colormap::WHOLE, 6.0, visuals);
+        }
         let frame = if selected {
             Stroke::new(if response.has_focus() { 3.0 } else { 2.0 }, theme::accent(visuals))
         } else if response.hovered() {

@@ -7,7 +7,7 @@ use crate::lab::protocol::{AttentionSnapshot, HeadId};
 
 /// What a picture shows; one that shows something else is made anew.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Subject {
+pub(in crate::ui) struct Subject {
     /// [`crate::store::RunStore::attention_version`].
     pub version: u64,
     pub head: HeadId,
@@ -16,14 +16,14 @@ pub(super) struct Subject {
     pub pixels_max: usize,
 }
 
-pub(super) struct Picture {
+pub(in crate::ui) struct Picture {
     texture: TextureHandle,
     subject: Subject,
 }
 
 impl Picture {
     /// The picture of a subject, taken from `slot` if it is there.
-    pub(super) fn texture<'a>(
+    pub(in crate::ui) fn texture<'a>(
         slot: &'a mut Option<Self>,
         ctx: &Context,
         snapshot: &AttentionSnapshot,

@@ -9,7 +9,7 @@ use egui_kittest::kittest::Queryable;
 use super::super::actions::{Action, Theme, ViewSettings};
 use super::super::theme;
 use super::AttentionView;
-use crate::lab::protocol::{AttentionSnapshot, HeadId};
+use crate::lab::protocol::{AttentionSnapshot, HeadId, View};
 use crate::store::RunStore;
 use crate::store::tests::{look, snapshot, store_at_start};
 
@@ -55,12 +55,17 @@ fn grid_pane(attention: &mut AttentionView, ui: &mut egui::Ui, store: &RunStore,
     attention.grid_ui(ui, store, view, "the")
 }
 
+fn head_pane(attention: &mut AttentionView, ui: &mut egui::Ui, store: &RunStore, view: &ViewSettings) -> Vec<Action> {
+    let looked = store.look.as_ref().map_or_else(View::default, |look| look.view.clone());
+    attention.head_ui(ui, store, view, &looked)
+}
+
 fn grid(layers: usize, heads: usize) -> (Harness<'static>, Shared) {
     harness(layers, heads, grid_pane)
 }
 
 fn head() -> (Harness<'static>, Shared) {
-    harness(2, 2, AttentionView::head_ui)
+    harness(2, 2, head_pane)
 }
 
 fn point_at(harness: &mut Harness<'_>, square: Rect, query: usize, key: usize) {
@@ -267,7 +272,7 @@ fn the_readout_keeps_its_place_and_the_map_fits_any_context() {
 fn before_the_first_snapshot_both_panes_say_what_will_come() {
     for (pane, words) in [
         (grid_pane as fn(&mut _, &mut _, &_, &_) -> _, "Every head's attention appears here when training starts."),
-        (AttentionView::head_ui, "The head chosen in the grid appears here, enlarged."),
+        (head_pane, "The head chosen in the grid appears here, enlarged."),
     ] {
         let (mut harness, shared) = harness(1, 1, pane);
         shared.borrow_mut().store = RunStore::default();
@@ -290,8 +295,7 @@ fn pictures_of_the_panes_are_as_they_were() {
     let mut results = egui_kittest::SnapshotResults::new();
     let themes = [(Theme::Dark, egui::Theme::Dark, "dark"), (Theme::Light, egui::Theme::Light, "light")];
     for (theme, shown, name) in themes {
-        for (pane, what) in [(grid_pane as fn(&mut _, &mut _, &_, &_) -> _, "heads"), (AttentionView::head_ui, "head")]
-        {
+        for (pane, what) in [(grid_pane as fn(&mut _, &mut _, &_, &_) -> _, "heads"), (head_pane, "head")] {
             let mut store = store_at_start();
             store.apply_look(look(snapshot(1250, &TOKENS, 2, 3)));
             let (mut attention, view) = (AttentionView::default(), ViewSettings::default());

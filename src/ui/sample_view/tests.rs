@@ -12,6 +12,7 @@ use crate::store::tests::store_at_start;
 
 struct Shown {
     store: RunStore,
+    view: ViewSettings,
     settings: SamplingRecipe,
     can_sample: bool,
     sample: SampleView,
@@ -21,13 +22,20 @@ struct Shown {
 fn harness() -> (Harness<'static>, Rc<RefCell<Shown>>) {
     let store = store_at_start();
     let settings = store.ready.as_ref().expect("ready").recipe.sampling.clone();
-    let shown = Shown { store, settings, can_sample: true, sample: SampleView::default(), actions: Vec::new() };
+    let shown = Shown {
+        store,
+        view: ViewSettings::default(),
+        settings,
+        can_sample: true,
+        sample: SampleView::default(),
+        actions: Vec::new(),
+    };
     let shared = Rc::new(RefCell::new(shown));
     let inside = Rc::clone(&shared);
     let builder = Harness::builder().with_size(Vec2::new(420.0, 360.0));
     let harness = builder.with_context_setup(|ctx| theme::install(ctx, Theme::Dark)).build_ui(move |ui| {
-        let Shown { store, settings, can_sample, sample, actions } = &mut *inside.borrow_mut();
-        for action in sample.ui(ui, store, settings, *can_sample) {
+        let Shown { store, view, settings, can_sample, sample, actions } = &mut *inside.borrow_mut();
+        for action in sample.ui(ui, store, view, settings, *can_sample) {
             if let Action::EditSampling(changed) = &action {
                 *settings = (**changed).clone();
             }
