@@ -242,6 +242,14 @@ impl RunStore {
         self.sample = SampleState { id, running: true, ..SampleState::default() };
     }
 
+    /// What the heads of the shown model do, or did at the kept step before it.
+    #[must_use]
+    pub fn shown_roles(&self) -> Option<&RoleReport> {
+        let look = self.look.as_ref()?;
+        let earlier = || self.roles.iter().rfind(|report| report.step <= look.attention.step);
+        look.roles.as_ref().or_else(earlier)
+    }
+
     /// A copy of the curves.
     #[must_use]
     pub fn curves(&self) -> Curves {

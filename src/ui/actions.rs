@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::layout::Pane;
+use super::timeline::Move;
 use crate::lab::protocol::{DeviceChoice, ExportFormat, HeadId, Off, Step, View};
 use crate::preset::Preset;
 use crate::recipe::{Recipe, SamplingRecipe, TextSource};
@@ -30,6 +31,10 @@ pub enum Action {
     StopSampling,
     /// What the views show.
     Look(Box<View>),
+    /// To another kept step.
+    Timeline(Move),
+    /// Takes back the newest change of what is switched off.
+    UndoSwitches,
     MeasureEffects(Off),
     StopMeasuring,
     /// A new run of the viewed model without the heads that are switched off.
@@ -110,6 +115,8 @@ pub struct ViewSettings {
     pub selected: HeadId,
     /// Colours follow the square root of the weight, which shows faint attention.
     pub square_root: bool,
+    /// What is shown while another moment is pinned.
+    pub compare: Compare,
     /// How the chosen head is shown over the probe's words.
     pub words: WordsMode,
 }
@@ -130,6 +137,17 @@ pub enum WordsMode {
     Mean,
 }
 
+/// A moment beside the pinned one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Compare {
+    This,
+    Pinned,
+    #[default]
+    SideBySide,
+    /// This less the pinned one.
+    Difference,
+}
+
 impl Default for ViewSettings {
     fn default() -> Self {
         Self {
@@ -139,6 +157,7 @@ impl Default for ViewSettings {
             selected: HeadId::default(),
             square_root: true,
             words: WordsMode::default(),
+            compare: Compare::default(),
         }
     }
 }

@@ -12,7 +12,7 @@ use eframe::egui::{
 
 use super::actions::Action;
 use super::architecture_view;
-use super::attention_view::AttentionView;
+use super::attention_view::{AttentionState, AttentionView};
 use super::dialogs::PathDialog;
 use super::draft::Draft;
 use super::layout::{Layout, Pane};
@@ -24,16 +24,16 @@ use super::parity::{self, Parity};
 use super::picture::Picture;
 use super::question::{self, Question};
 use super::recipe_panel::{self, RecipeState};
-use super::roles_view;
+use super::roles_view::RolesView;
 use super::sample_view::SampleView;
 use super::settings::{Loaded, Settings};
 use super::theme;
-use super::timeline;
+use super::timeline::{self, TimelineView};
 use super::tokens_view::TokensView;
 use super::transport::{self, TransportState};
 use crate::lab::desk::{Adapter, Desk, Job};
 use crate::lab::handle::{RunHandle, Wake};
-use crate::lab::protocol::{AttentionSnapshot, Command, DeviceChoice, Event, HeadId, RunState, View, Wants};
+use crate::lab::protocol::{AttentionSnapshot, Command, DeviceChoice, Event, HeadId, RunState, Switches, View, Wants};
 use crate::preset::{self, Preset};
 use crate::recipe::{Fault, Recipe};
 use crate::store::{Level, RunStore};
@@ -112,6 +112,10 @@ pub struct App {
     pub(super) overlays: Vec<Overlay>,
     /// What the views of the run show.
     pub(super) view: View,
+    /// What was switched off before, the newest last.
+    pub(super) switched_before: Vec<Switches>,
+    pub(super) timeline: TimelineView,
+    roles_view: RolesView,
     loss_view: LossView,
     attention_view: AttentionView,
     pub(super) tokens_view: TokensView,
@@ -168,6 +172,9 @@ impl App {
             layout,
             overlays: Vec::new(),
             view: View::default(),
+            switched_before: Vec::new(),
+            timeline: TimelineView::default(),
+            roles_view: RolesView::default(),
             loss_view: LossView::default(),
             attention_view: AttentionView::default(),
             tokens_view: TokensView::default(),
@@ -243,6 +250,8 @@ impl App {
             has_curve: !self.store.loss.is_empty(),
             is_parity_run: self.run.is_some() && self.store.ready.as_ref().is_some_and(parity::is_reference_run),
             sampling: self.recipe_on_screen().sampling.clone(),
+            has_kept: self.run.is_some() && !self.store.kept.is_empty(),
+            can_undo: !self.switched_before.is_empty(),
         }
     }
 
@@ -397,6 +406,8 @@ impl App {
             tokens_view,
             lens_view,
             sample_view,
+            roles_view,
+            switched_before,
             run,
             overlays,
             view: looked,
@@ -417,12 +428,16 @@ impl App {
                     let run = run_recipe;
                     recipe_panel::ui(ui, &RecipeState { draft, vocabulary, presets, faults, run, recent_texts })
                 }
-                Pane::Loss => loss_view.ui(ui, store, view, overlays),
-                Pane::Heads => attention_view.grid_ui(ui, store, view, &on_screen.data.probe),
-                Pane::Head => attention_view.head_ui(ui, store, view, looked),
+                Pane::Loss => loss_view.ui(ui, store, view, overlays, looked.step),
+                Pane::Heads => {
+                    let probe = &on_screen.data.probe;
+                    let can_undo = !switched_before.is_empty();
+                    attention_view.grid_ui(ui, &AttentionState { store, view, looked, can_undo }, probe)
+                }
+                Pane::Head => attention_view.head_ui(ui, &AttentionState { store, view, looked, can_undo: false }),
                 Pane::Tokens => tokens_view.ui(ui, store, view),
                 Pane::Lens => lens_view.ui(ui, store, view),
-                Pane::Roles => roles_view::ui(ui, store, view, looked),
+                Pane::Roles => roles_view.ui(ui, store, view, looked),
                 Pane::Architecture => {
                     architecture_view::ui(ui, &draft.recipe, vocabulary);
                     Vec::new()
@@ -466,10 +481,13 @@ impl App {
         actions
     }
 
-    /// Whether Space is for the widget that has focus. A head has it for the arrows, and no use for Space. Heads are told
-    /// from the switches above them by their size.
+    /// Whether Space is for the widget that has focus. A head or the timeline has it for the arrows, and no use for Space.
+    /// Heads are told from the switches above them by their size.
     fn space_clicks(&self, ctx: &Context) -> bool {
         let Some(focused) = ctx.memory(|memory| memory.focused()) else { return false };
+        if focused == timeline::scrubber_id() {
+            return false;
+        }
         let Some(widget) = ctx.read_response(focused).map(|response| response.rect) else { return true };
         let mut panes = [Pane::Heads, Pane::Head].into_iter().filter_map(|pane| self.layout.rect(pane));
         !(widget.height() > 28.0 && panes.any(|pane| pane.intersects(widget)))
@@ -518,7 +536,7 @@ impl eframe::App for App {
         let panel = Frame::new().fill(ui.visuals().panel_fill).inner_margin(Margin::symmetric(10, 5));
         if self.run.is_some() {
             Panel::bottom("timeline").frame(panel).show_separator_line(false).show(ui, |ui| {
-                actions.extend(timeline::ui(ui, &self.store, &self.view));
+                actions.extend(self.timeline.ui(ui, &self.store, &self.view));
             });
         }
         let backdrop = Frame::new().fill(theme::backdrop(ui.visuals())).inner_margin(Margin::same(6));

@@ -24,6 +24,8 @@ use crate::store::{Level, curves_csv};
 /// More is not seen, and recording attention takes time from training.
 const ATTENTION_PER_SEC: f64 = 10.0;
 const ZOOM_STEP: f32 = 0.1;
+/// Changes of what is switched off that can be taken back.
+const UNDO_MAX: usize = 100;
 /// How soon a full channel is tried again.
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -44,7 +46,19 @@ impl App {
             Action::SetProbe(text) => self.set_probe(text),
             Action::Sample(settings) => self.sample(*settings),
             Action::StopSampling => self.send(Command::StopSampling),
-            Action::Look(view) => self.set_looked(*view),
+            Action::Look(view) => self.look_otherwise(*view),
+            Action::Timeline(to) => {
+                let now = self.ctx.input(|input| input.time);
+                let step = self.timeline.go(to, &self.store.kept, self.view.step, now);
+                if step != self.view.step {
+                    self.set_looked(View { step, ..self.view.clone() });
+                }
+            }
+            Action::UndoSwitches => {
+                if let Some(switches) = self.switched_before.pop() {
+                    self.set_looked(View { switches, ..self.view.clone() });
+                }
+            }
             Action::MeasureEffects(off) => self.send(Command::MeasureEffects(off)),
             Action::StopMeasuring => self.send(Command::StopMeasuring),
             Action::Prune => self.send(Command::Prune),
@@ -162,6 +176,7 @@ impl App {
     fn start(&mut self, origin: Origin, start_paused: bool, opened: bool) {
         self.store.clear();
         self.view = View { wants: std::mem::take(&mut self.view.wants), ..View::default() };
+        self.switched_before.clear();
         let device = self.device().clone();
         let spec = RunSpec {
             origin,
@@ -286,6 +301,15 @@ impl App {
             run.view_unsent |= cut;
         }
         self.hand_over();
+    }
+
+    fn look_otherwise(&mut self, view: View) {
+        if view.switches != self.view.switches {
+            self.switched_before.push(self.view.switches.clone());
+            let too_many = self.switched_before.len().saturating_sub(UNDO_MAX);
+            self.switched_before.drain(..too_many);
+        }
+        self.set_looked(view);
     }
 
     fn set_looked(&mut self, view: View) {

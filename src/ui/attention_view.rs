@@ -1,6 +1,7 @@
-//! Where every head looks: the grid of all of them, and one of them enlarged. Both show the newest snapshot in the store;
-//! the pictures are textures, made anew only when there is something new to see.
+//! Where every head looks: the grid of all of them, and one of them enlarged. Both show the newest look in the store, or
+//! hold it against a pinned moment; the pictures are textures, made anew only when there is something new to see.
 
+pub(super) mod compare;
 mod cuts;
 mod focus;
 mod grid;
@@ -8,25 +9,29 @@ pub(super) mod head;
 mod look;
 pub(super) mod picture;
 mod probe;
+mod switches;
+mod thumbnail;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use eframe::egui::{RichText, Ui};
 
+use self::compare::Source;
 pub use self::focus::Focus;
 use self::look::{Cell, Look};
 use self::picture::Picture;
 use self::probe::ProbeField;
 use super::actions::ViewSettings;
 use super::colormap::WeightScale;
-use crate::lab::protocol::{AttentionSnapshot, HeadId};
+use crate::lab::protocol::{AttentionSnapshot, HeadId, View};
+use crate::store::RunStore;
 
 /// Both attention panes. Keeps textures, where one looks and the probe as it is being typed, nothing of the run.
 #[derive(Default)]
 pub struct AttentionView {
-    thumbnails: HashMap<HeadId, Picture>,
-    enlarged: Option<Picture>,
+    thumbnails: HashMap<(HeadId, Source), Picture>,
+    enlarged: HashMap<Source, Picture>,
     look: Option<Look>,
     probe: ProbeField,
     /// The cell that the menu is about.
@@ -42,6 +47,23 @@ impl AttentionView {
         let same = self.focus.as_ref().map(Arc::as_ptr) == focus.as_ref().map(Arc::as_ptr);
         self.focus = focus;
         !same
+    }
+}
+
+/// What both panes show.
+#[derive(Clone, Copy)]
+pub struct AttentionState<'a> {
+    pub store: &'a RunStore,
+    pub view: &'a ViewSettings,
+    /// What was asked for last.
+    pub looked: &'a View,
+    /// Whether something was switched off or on.
+    pub can_undo: bool,
+}
+
+impl AttentionState<'_> {
+    fn is_pruned(&self, HeadId { layer, head }: HeadId) -> bool {
+        self.store.ready.as_ref().is_some_and(|ready| ready.recipe.model.pruned.contains(&(layer, head)))
     }
 }
 

@@ -1,15 +1,11 @@
-//! Colours of weights: viridis (Smith and van der Walt 2015), which grows evenly brighter for every eye, and the void of
-//! what cannot be seen.
+//! Colours of weights: viridis (Smith and van der Walt 2015), which grows evenly brighter for every eye; colours of
+//! differences, which leave the ground towards blue or orange; and the void of what cannot be seen.
 
-mod diverging;
-
-use std::sync::LazyLock;
-
-pub use diverging::{diverging, diverging_legend};
+use std::sync::{Arc, LazyLock};
 
 use eframe::egui::{
-    Color32, Mesh, Painter, Pos2, Rect, Rgba, Role, Sense, Shape, Stroke, StrokeKind, TextStyle, TextureId, Ui, Vec2,
-    Visuals, WidgetInfo, pos2, vec2,
+    Color32, Galley, Mesh, Painter, Pos2, Rect, Response, Rgba, Role, Sense, Shape, Stroke, StrokeKind, TextStyle,
+    TextureId, Ui, Vec2, Visuals, WidgetInfo, pos2, vec2,
 };
 
 use super::theme;
@@ -35,23 +31,41 @@ const VIRIDIS: [[u8; 3]; 17] = [
     [253, 231, 37],
 ];
 
-static TABLE: LazyLock<[Color32; 256]> = LazyLock::new(|| {
-    std::array::from_fn(|index| {
-        let place = index as f32 / 255.0 * (VIRIDIS.len() - 1) as f32;
-        let below = (place as usize).min(VIRIDIS.len() - 2);
-        let [red, green, blue] = std::array::from_fn(|channel| {
-            let (low, high) = (f32::from(VIRIDIS[below][channel]), f32::from(VIRIDIS[below + 1][channel]));
-            (low + (high - low) * (place - below as f32)).round() as u8
-        });
-        Color32::from_rgb(red, green, blue)
-    })
-});
+static TABLE: LazyLock<[Color32; 256]> =
+    LazyLock::new(|| std::array::from_fn(|index| between(&VIRIDIS, index as f32 / 255.0)));
 
 /// The colour of a value between 0 and 1; values outside take the nearer end.
 #[must_use]
 pub fn viridis(value: f32) -> Color32 {
     // `as` takes NaN to 0.
     TABLE[(value.clamp(0.0, 1.0) * 255.0).round() as usize]
+}
+
+/// Less, zero, more: a pair of colours that every eye tells apart, on the theme's own ground.
+const DIVERGING: [[[u8; 3]; 5]; 2] = [
+    [[12, 70, 160], [120, 170, 225], [250, 250, 248], [235, 160, 80], [160, 70, 0]],
+    [[130, 200, 255], [45, 105, 175], [24, 26, 30], [175, 95, 20], [255, 190, 90]],
+];
+
+static DIVERGING_TABLES: LazyLock<[[Color32; 511]; 2]> =
+    LazyLock::new(|| DIVERGING.map(|stops| std::array::from_fn(|index| between(&stops, index as f32 / 510.0))));
+
+/// The colour of a difference between -1 and 1, on a light or a dark ground; values outside take the nearer end.
+#[must_use]
+pub fn diverging(value: f32, dark: bool) -> Color32 {
+    let value = if value.is_nan() { 0.0 } else { value };
+    DIVERGING_TABLES[usize::from(dark)][((value.clamp(-1.0, 1.0) + 1.0) * 255.0).round() as usize]
+}
+
+/// The colour at a place (0 to 1) along even stops.
+fn between(stops: &[[u8; 3]], place: f32) -> Color32 {
+    let place = place * (stops.len() - 1) as f32;
+    let below = (place as usize).min(stops.len() - 2);
+    let [red, green, blue] = std::array::from_fn(|channel| {
+        let (low, high) = (f32::from(stops[below][channel]), f32::from(stops[below + 1][channel]));
+        (low + (high - low) * (place - below as f32)).round() as u8
+    });
+    Color32::from_rgb(red, green, blue)
 }
 
 /// Black or white: what is better read on a colour.
@@ -79,6 +93,18 @@ impl WeightScale {
         })
     }
 
+    /// The colour of a difference between two weights.
+    #[must_use]
+    pub fn difference_color(self, difference: f32, dark: bool) -> Color32 {
+        diverging(
+            match self {
+                Self::Linear => difference,
+                Self::SquareRoot => difference.signum() * difference.abs().sqrt(),
+            },
+            dark,
+        )
+    }
+
     /// The weight at a place (0 to 1) of the colour map.
     #[must_use]
     pub fn weight_at(self, place: f32) -> f32 {
@@ -91,22 +117,57 @@ impl WeightScale {
 
 /// A bar of the colour map with the weights at its ends and its middle.
 pub fn legend(ui: &mut Ui, scale: WeightScale) {
+    let words = [0.0, 0.5, 1.0].map(|place| format!("{}", scale.weight_at(place)));
+    let response = bar(ui, &[(0.0, &words[0]), (0.5, &words[1]), (1.0, &words[2])], viridis);
+    let name = match scale {
+        WeightScale::Linear => "Colours of the weights, from 0 to 1, linear",
+        WeightScale::SquareRoot => "Colours of the weights, from 0 to 1, by their square root",
+    };
+    response.widget_info(|| WidgetInfo::labeled(Role::Image, true, name));
+}
+
+/// The same for the differences of two weights: as much to either side of zero.
+pub fn difference_legend(ui: &mut Ui, scale: WeightScale) {
+    let dark = ui.visuals().dark_mode;
+    let half = scale.weight_at(0.5);
+    let (less, more) = (format!("-{half}"), format!("+{half}"));
+    let words = [(0.0, "-1"), (0.25, &less), (0.5, "0"), (0.75, &more), (1.0, "+1")];
+    let response = bar(ui, &words, |place| diverging(2.0 * place - 1.0, dark));
+    let name = match scale {
+        WeightScale::Linear => "Colours of the differences, from -1 to 1, linear",
+        WeightScale::SquareRoot => "Colours of the differences, from -1 to 1, by their square root",
+    };
+    response.widget_info(|| WidgetInfo::labeled(Role::Image, true, name));
+}
+
+/// The same for numbers of any size about zero. `what` says of what.
+pub fn diverging_legend(ui: &mut Ui, limit: f32, what: &str) {
+    let dark = ui.visuals().dark_mode;
+    let (less, more) = (format!("{:.2}", -limit), format!("+{limit:.2}"));
+    let response = bar(ui, &[(0.0, &less), (0.5, "0"), (1.0, &more)], |place| diverging(2.0 * place - 1.0, dark));
+    let name = format!("Colours of {what}, from {less} to {more}, zero in the middle");
+    response.widget_info(|| WidgetInfo::labeled(Role::Image, true, &name));
+}
+
+/// A bar of colours with words at places from 0 to 1, the first and the last at its ends.
+fn bar(ui: &mut Ui, words: &[(f32, &str)], color_at: impl Fn(f32) -> Color32) -> Response {
     let font = TextStyle::Small.resolve(ui.style());
     let color = theme::muted(ui.visuals());
-    let label = |place: f32| {
-        let text = format!("{}", scale.weight_at(place));
-        ui.painter().layout_no_wrap(text, font.clone(), color)
-    };
-    let (zero, half, one) = (label(0.0), label(0.5), label(1.0));
-    let bar = vec2(88.0, 8.0);
-    let size = vec2(bar.x + zero.size().x / 2.0 + one.size().x / 2.0, bar.y + zero.size().y + 1.0);
+    let labels: Vec<_> = words
+        .iter()
+        .map(|(place, text)| (*place, ui.painter().layout_no_wrap((*text).to_owned(), font.clone(), color)))
+        .collect();
+    let half = |label: Option<&(f32, Arc<Galley>)>| label.map_or(0.0, |(_, galley)| galley.size().x / 2.0);
+    let (before, after) = (half(labels.first()), half(labels.last()));
+    let bar = vec2(44.0 * (words.len() - 1) as f32, 8.0);
+    let size = vec2(bar.x + before + after, bar.y + ui.text_style_height(&TextStyle::Small) + 1.0);
     let (area, response) = ui.allocate_exact_size(size, Sense::hover());
-    let bar = Rect::from_min_size(area.min + vec2(zero.size().x / 2.0, 1.0), bar);
+    let bar = Rect::from_min_size(area.min + vec2(before, 1.0), bar);
     let mut mesh = Mesh::default();
     for part in 0..=32 {
         let place = part as f32 / 32.0;
         for y in [bar.top(), bar.bottom()] {
-            mesh.colored_vertex(pos2(bar.left() + place * bar.width(), y), viridis(place));
+            mesh.colored_vertex(pos2(bar.left() + place * bar.width(), y), color_at(place));
         }
         if part > 0 {
             let last = 2 * part;
@@ -115,15 +176,11 @@ pub fn legend(ui: &mut Ui, scale: WeightScale) {
         }
     }
     ui.painter().add(Shape::mesh(mesh));
-    for (place, galley) in [(0.0, zero), (0.5, half), (1.0, one)] {
+    for (place, galley) in labels {
         let x = bar.left() + place * bar.width() - galley.size().x / 2.0;
         ui.painter().galley(pos2(x, bar.bottom()), galley, color);
     }
-    let name = match scale {
-        WeightScale::Linear => "Colours of the weights, from 0 to 1, linear",
-        WeightScale::SquareRoot => "Colours of the weights, from 0 to 1, by their square root",
-    };
-    response.widget_info(|| WidgetInfo::labeled(Role::Image, true, name));
+    response
 }
 
 /// A map of attention, or the `part` of it (of a picture from 0 to 1) that is in sight: the picture on a hatched ground,
@@ -167,12 +224,12 @@ mod tests {
 
     #[test]
     fn words_can_be_read_on_every_level() {
+        let luminance = |color: Color32| {
+            let [red, green, blue, _] = Rgba::from(color).to_array();
+            0.2126 * red + 0.7152 * green + 0.0722 * blue
+        };
         for level in 0..256 {
             let ground = viridis(level as f32 / 255.0);
-            let luminance = |color: Color32| {
-                let [red, green, blue, _] = Rgba::from(color).to_array();
-                0.2126 * red + 0.7152 * green + 0.0722 * blue
-            };
             let (ink, ground) = (luminance(readable_on(ground)), luminance(ground));
             assert!((ink.max(ground) + 0.05) / (ink.min(ground) + 0.05) >= 4.5, "level {level}");
         }
@@ -189,10 +246,28 @@ mod tests {
     }
 
     #[test]
+    fn further_from_zero_is_further_from_the_ground_on_both_sides() {
+        let luminance = |color: Color32| {
+            let [red, green, blue, _] = color.to_array().map(f32::from);
+            0.2126 * red + 0.7152 * green + 0.0722 * blue
+        };
+        for (dark, sign) in [(true, 1.0), (false, -1.0)] {
+            for side in [-1.0, 1.0] {
+                let levels: Vec<f32> =
+                    (0..=50).map(|level| sign * luminance(diverging(side * level as f32 / 50.0, dark))).collect();
+                assert!(levels.windows(2).all(|pair| pair[1] > pair[0]), "dark {dark}, side {side}: {levels:?}");
+            }
+            let blue_less = diverging(-0.7, dark).b() > diverging(-0.7, dark).r();
+            assert!(blue_less && diverging(0.7, dark).r() > diverging(0.7, dark).b());
+        }
+    }
+
+    #[test]
     fn values_outside_take_the_nearer_end() {
         assert_eq!(viridis(-1.0), viridis(0.0));
         assert_eq!(viridis(7.0), viridis(1.0));
         assert_eq!(viridis(f32::NAN), viridis(0.0));
+        assert_eq!((diverging(-3.0, true), diverging(3.0, true)), (diverging(-1.0, true), diverging(1.0, true)));
         assert_eq!(viridis(0.0), Color32::from_rgb(68, 1, 84));
         assert_eq!(viridis(1.0), Color32::from_rgb(253, 231, 37));
     }

@@ -12,13 +12,13 @@ use eframe::egui::{
     self, Align2, Color32, Id, PointerButton, Rect, RichText, Role, Sense, Stroke, TextStyle, Ui, Vec2, Vec2b,
     WidgetInfo, epaint::TextShape, pos2, vec2,
 };
-use egui_plot::{FilledArea, Line, LineStyle, Plot, PlotUi, Points};
+use egui_plot::{FilledArea, Line, LineStyle, Plot, PlotUi, Points, VLine};
 
 use self::readout::Readout;
 use self::scale::{HEADROOM, Scale, end_marks, even_marks, round_above, short_label, step_marks};
 use super::actions::{Action, PickPurpose, ViewSettings};
 use super::{parity, theme};
-use crate::lab::protocol::{StepReport, ValidationReport};
+use crate::lab::protocol::{Step, StepReport, ValidationReport};
 use crate::recipe::grouped;
 use crate::store::{Bucket, RunStore, Series};
 
@@ -55,11 +55,19 @@ pub struct LossView {
 const AXIS_WIDTH: f32 = 58.0;
 
 impl LossView {
-    pub fn ui(&mut self, ui: &mut Ui, store: &RunStore, view: &ViewSettings, overlays: &[Overlay]) -> Vec<Action> {
+    /// The pane. `viewed` is the kept step that the other views show, if they show one.
+    pub fn ui(
+        &mut self,
+        ui: &mut Ui,
+        store: &RunStore,
+        view: &ViewSettings,
+        overlays: &[Overlay],
+        viewed: Option<Step>,
+    ) -> Vec<Action> {
         let mut actions = Vec::new();
         self.controls(ui, store, view, &mut actions);
         let with_reference = store.ready.as_ref().is_some_and(parity::is_reference_run);
-        chips(ui, overlays, with_reference, &mut actions);
+        chips(ui, store, overlays, with_reference, &mut actions);
         if store.loss.is_empty() && store.validation_loss.is_empty() && overlays.is_empty() && !with_reference {
             let sentence = RichText::new("The loss curve appears here when training starts.").weak();
             ui.centered_and_justified(|ui| ui.label(sentence));
@@ -71,7 +79,7 @@ impl LossView {
             self.fit = true;
         }
         let readout = Readout::allocate(ui);
-        let hovered = self.plots(ui, store, view, overlays, with_reference);
+        let hovered = self.plots(ui, store, view, overlays, with_reference, viewed);
         readout.fill(ui, store, view, hovered);
         actions
     }
@@ -117,6 +125,7 @@ impl LossView {
         view: &ViewSettings,
         overlays: &[Overlay],
         with_reference: bool,
+        viewed: Option<Step>,
     ) -> Option<f64> {
         let height = ui.available_height();
         let rates = view.show_rates && height > 170.0;
@@ -149,6 +158,10 @@ impl LossView {
             }
             training_curve(plot, &visible, &store.loss, view, scale, theme::train_color(&colors));
             validation_curve(plot, &visible, store, scale, theme::validation_color(&colors), colors.extreme_bg_color);
+            if let Some(step) = viewed {
+                let line = VLine::new("viewed step", step.0 as f64).color(theme::accent(&colors)).width(1.5);
+                plot.vline(line.allow_hover(false));
+            }
             plot.auto_bounds().y
         });
         self.height_follows = drawn.inner;
@@ -373,7 +386,7 @@ fn overlay_curves(
 }
 
 /// What is drawn besides this run.
-fn chips(ui: &mut Ui, overlays: &[Overlay], with_reference: bool, actions: &mut Vec<Action>) {
+fn chips(ui: &mut Ui, store: &RunStore, overlays: &[Overlay], with_reference: bool, actions: &mut Vec<Action>) {
     if overlays.is_empty() && !with_reference {
         return;
     }
@@ -385,7 +398,7 @@ fn chips(ui: &mut Ui, overlays: &[Overlay], with_reference: bool, actions: &mut 
             let color = theme::overlay_color(index, ui.visuals());
             let (swatch, _) = ui.allocate_exact_size(vec2(14.0, 14.0), Sense::hover());
             ui.painter().hline(swatch.x_range(), swatch.center().y, Stroke::new(2.0, color));
-            ui.label(&overlay.name).on_hover_text("Training thin, validation dashed");
+            ui.label(chip_text(store, overlay)).on_hover_text("Training thin, validation dashed");
             let remove = ui.small_button("Remove");
             let name = format!("Remove the overlay {}", overlay.name);
             remove.widget_info(|| WidgetInfo::labeled(Role::Button, true, &name));
@@ -394,6 +407,15 @@ fn chips(ui: &mut Ui, overlays: &[Overlay], with_reference: bool, actions: &mut 
             }
         }
     });
+}
+
+/// The name of an overlaid run; of one that this run was forked from, that too.
+fn chip_text(store: &RunStore, overlay: &Overlay) -> String {
+    let parent = store.ready.as_ref().and_then(|ready| ready.parent.as_ref());
+    match parent.filter(|(path, _)| *path == overlay.path) {
+        Some((_, step)) => format!("{}, forked from it at step {}", overlay.name, grouped(step.0)),
+        None => overlay.name.clone(),
+    }
 }
 
 /// Names a plot, and writes its title upwards along the axis, left of the numbers.

@@ -7,6 +7,7 @@ use super::actions::{Action, PickPurpose, Theme};
 use super::draft::file_name;
 use super::layout::{Layout, Pane};
 use super::theme;
+use super::timeline::Move;
 use crate::lab::protocol::ExportFormat;
 use crate::recipe::SamplingRecipe;
 
@@ -32,6 +33,11 @@ pub enum MenuCommand {
     Sample,
     EvaluateWhole,
     ParityRun,
+    EarlierStep,
+    LaterStep,
+    PlayTimeline,
+    Live,
+    UndoSwitch,
     ZoomIn,
     ZoomOut,
     ZoomReset,
@@ -67,6 +73,10 @@ pub struct Situation {
     /// Whether the run that is there can be compared with nanoGPT's.
     pub is_parity_run: bool,
     pub sampling: SamplingRecipe,
+    /// Whether there are kept steps to go to.
+    pub has_kept: bool,
+    /// Whether something was switched off or on.
+    pub can_undo: bool,
 }
 
 const NO_RUN: &str = "There is no model yet: Train makes one.";
@@ -74,7 +84,7 @@ const NOT_READY: &str = "The run is being prepared.";
 const ENDING: &str = "The run is being saved.";
 
 impl MenuCommand {
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 30] = [
         Self::OpenText,
         Self::OpenRun,
         Self::OpenModel,
@@ -94,6 +104,11 @@ impl MenuCommand {
         Self::Sample,
         Self::EvaluateWhole,
         Self::ParityRun,
+        Self::EarlierStep,
+        Self::LaterStep,
+        Self::PlayTimeline,
+        Self::Live,
+        Self::UndoSwitch,
         Self::ZoomIn,
         Self::ZoomOut,
         Self::ZoomReset,
@@ -124,6 +139,11 @@ impl MenuCommand {
             Self::Sample => "Sample",
             Self::EvaluateWhole => "Evaluate on the whole validation text",
             Self::ParityRun => "Parity run…",
+            Self::EarlierStep => "Earlier kept step",
+            Self::LaterStep => "Later kept step",
+            Self::PlayTimeline => "Play or stop the timeline",
+            Self::Live => "Live",
+            Self::UndoSwitch => "Undo the last switch",
             Self::ZoomIn => "Zoom in",
             Self::ZoomOut => "Zoom out",
             Self::ZoomReset => "Usual zoom",
@@ -156,6 +176,11 @@ impl MenuCommand {
             Self::Sample => "Draws text from the model with the prompt of the sample pane.",
             Self::EvaluateWhole => "Measures the loss over all of the validation text, not only random batches.",
             Self::ParityRun => "Trains nanoGPT's recipe on tinyshakespeare and compares the losses with nanoGPT's own.",
+            Self::EarlierStep => "Shows the kept step before the one that is viewed.",
+            Self::LaterStep => "Shows the kept step after the one that is viewed; after the last, the live model.",
+            Self::PlayTimeline => "Shows the kept steps one after the other.",
+            Self::Live => "Shows the model as it is now, while it trains.",
+            Self::UndoSwitch => "Takes back the last change of which heads and MLPs are switched off.",
             Self::ZoomIn => "Makes everything larger.",
             Self::ZoomOut => "Makes everything smaller.",
             Self::ZoomReset => "Shows everything in its usual size.",
@@ -188,6 +213,11 @@ impl MenuCommand {
             Self::Step => const { &[plain(Key::S)] },
             Self::Reset => const { &[command(Key::R)] },
             Self::Sample => const { &[command(Key::Enter)] },
+            Self::EarlierStep => const { &[plain(Key::Comma)] },
+            Self::LaterStep => const { &[plain(Key::Period)] },
+            Self::PlayTimeline => const { &[plain(Key::P)] },
+            Self::Live => const { &[plain(Key::L)] },
+            Self::UndoSwitch => const { &[command(Key::Z)] },
             Self::ZoomIn => const { &[command(Key::Plus), command(Key::Equals)] },
             Self::ZoomOut => const { &[command(Key::Minus)] },
             Self::ZoomReset => const { &[command(Key::Num0)] },
@@ -206,7 +236,7 @@ impl MenuCommand {
 
     /// Whether holding the key down gives the command again and again.
     const fn repeats(self) -> bool {
-        matches!(self, Self::Step | Self::ZoomIn | Self::ZoomOut)
+        matches!(self, Self::Step | Self::EarlierStep | Self::LaterStep | Self::ZoomIn | Self::ZoomOut)
     }
 
     /// What the command does now.
@@ -223,6 +253,9 @@ impl MenuCommand {
         };
         let with_curve =
             |action| if situation.has_curve { Ok(action) } else { Err("There is no curve yet.".to_owned()) };
+        let with_kept = |to| {
+            if situation.has_kept { Ok(Action::Timeline(to)) } else { Err("No step is kept.".to_owned()) }
+        };
         let start = |action| match (phase, &situation.hindrance) {
             (Phase::Idle, Some(why)) => Err(why.clone()),
             (Phase::Preparing, _) => Err(NOT_READY.to_owned()),
@@ -257,6 +290,12 @@ impl MenuCommand {
             Self::EvaluateWhole => with_model(Action::EvaluateWhole),
             Self::ParityRun if phase == Phase::Idle || situation.is_parity_run => Ok(Action::ParityRun),
             Self::ParityRun => Err("Another run is there: Reset ends it.".to_owned()),
+            Self::EarlierStep => with_kept(Move::Earlier),
+            Self::LaterStep => with_kept(Move::Later),
+            Self::PlayTimeline => with_kept(Move::Play),
+            Self::Live => with_kept(Move::Live),
+            Self::UndoSwitch if situation.can_undo => with_model(Action::UndoSwitches),
+            Self::UndoSwitch => Err("Nothing was switched off or on.".to_owned()),
             Self::ZoomIn => Ok(Action::ZoomIn),
             Self::ZoomOut => Ok(Action::ZoomOut),
             Self::ZoomReset => Ok(Action::ZoomReset),
@@ -282,7 +321,7 @@ pub fn keys(ctx: &Context, situation: &Situation, space_clicks: bool) -> Vec<Act
             let meant = table.iter().find(|(_, wanted)| {
                 wanted.logical_key == *key
                     && modifiers.matches_logically(wanted.modifiers)
-                    && (!typing || !wanted.conflicts_with_text_editing() || *key == Key::F1)
+                    && (!typing || !is_for_text(wanted) || *key == Key::F1)
                     && !(space_clicks && wanted.logical_key == Key::Space)
             });
             let Some((command, _)) = meant else { return true };
@@ -293,6 +332,11 @@ pub fn keys(ctx: &Context, situation: &Situation, space_clicks: bool) -> Vec<Act
         });
     });
     given.into_iter().filter_map(|command| command.action(situation).ok()).collect()
+}
+
+/// Whether a field that is typed into has a use for the keys.
+fn is_for_text(keys: &KeyboardShortcut) -> bool {
+    keys.conflicts_with_text_editing() || keys.logical_key == Key::Z
 }
 
 /// What the menus show besides commands.
@@ -313,6 +357,10 @@ pub fn bar(ui: &mut Ui, state: &MenuState<'_>, at_right: impl FnOnce(&mut Ui, &m
         ui.menu_button("Run", |ui| {
             use MenuCommand as C;
             for command in [C::TrainOrPause, C::Step, C::Reset, C::Sample, C::EvaluateWhole] {
+                item(ui, command, state.situation, list);
+            }
+            ui.separator();
+            for command in [C::EarlierStep, C::LaterStep, C::PlayTimeline, C::Live, C::UndoSwitch] {
                 item(ui, command, state.situation, list);
             }
             ui.separator();
@@ -415,12 +463,14 @@ fn view_menu(ui: &mut Ui, state: &MenuState<'_>, actions: &mut Vec<Action>) {
 }
 
 /// What keys and pointer do in one place only.
-const OTHER_KEYS: [(&str, &str, &str); 7] = [
-    ("Arrows", "Another head or cell", "In the grid of all heads and in the large one, once clicked."),
+const OTHER_KEYS: [(&str, &str, &str); 9] = [
+    ("Arrows", "Another head, cell or step", "In the grid of all heads, the large one and the timeline, once clicked."),
+    ("Ctrl+Click", "Switch off or on", "A head or MLP of the grid; Delete does it for the chosen head."),
+    ("Ctrl+Click, X", "Cut or restore a weight", "In the large head; Alt does as well, and so does a menu."),
+    ("Home, End", "First or last kept step", "In the timeline, once clicked."),
     ("Wheel", "Go closer", "Into the steps of a plot or the cells of a head, around the pointer."),
     ("Drag", "Move", "A plot or a closer head. The right button zooms into a box of a plot."),
     ("Double click", "Fit", "Shows the whole plot or head again."),
-    ("Ctrl click, X", "Cut or restore a weight", "In the large head; Alt does as well, and so does a menu."),
     ("Enter", "Go on", "In a dialog: takes the path, or presses the marked button."),
     ("Escape", "Cancel", "In a dialog: closes it. In the sample: lets go of a kept token."),
 ];

@@ -35,7 +35,7 @@ const DETAILS: [Field; 5] =
     [Field::KeyValueHeads, Field::MlpWidth, Field::NormEpsilon, Field::RotaryBase, Field::Dropout];
 const BIASES: [Field; 1] = [Field::Biases];
 const OPTIMIZER: [Field; 4] = [Field::WeightDecay, Field::Beta1, Field::Beta2, Field::GradientClip];
-const EVALUATION: [Field; 2] = [Field::EvaluationInterval, Field::EvaluationBatches];
+const EVALUATION: [Field; 3] = [Field::EvaluationInterval, Field::EvaluationBatches, Field::Timeline];
 
 pub fn ui(ui: &mut Ui, state: &RecipeState<'_>) -> Vec<Action> {
     let mut actions = Vec::new();
@@ -54,7 +54,7 @@ pub fn ui(ui: &mut Ui, state: &RecipeState<'_>) -> Vec<Action> {
         section(ui, "Training");
         rows.training(ui);
         folded("Optimizer and seed", &OPTIMIZER, state).show_unindented(ui, |ui| rows.optimizer(ui));
-        folded("Evaluation", &EVALUATION, state).show_unindented(ui, |ui| rows.evaluation(ui));
+        folded("Evaluation and timeline", &EVALUATION, state).show_unindented(ui, |ui| rows.evaluation(ui));
         rows.elsewhere(ui);
         ui.add_space(8.0);
     });

@@ -278,6 +278,15 @@ pub struct EffectsReport {
     pub total: usize,
 }
 
+impl EffectsReport {
+    /// What a head is worth, if that is measured.
+    #[must_use]
+    pub fn head(&self, head: HeadId) -> Option<f32> {
+        let place = head.layer * self.heads_per_layer + head.head;
+        (head.head < self.heads_per_layer).then(|| self.heads.get(place).copied().flatten()).flatten()
+    }
+}
+
 /// Loss of a model with parts switched off, beside the whole one's, over the same validation tokens.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SwitchedReport {

@@ -483,3 +483,57 @@ fn a_parity_run_refuses_another_text_and_starts_with_the_right_one() {
     window.state_mut().apply(Action::ParityRun);
     until(&mut window, "at once with the text that is known", |app| app.run.is_some());
 }
+
+#[test]
+fn keys_walk_over_the_kept_steps_and_take_back_switches() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut window = training(folder.path());
+    until(&mut window, "kept steps", |app| app.store.kept.len() > 3);
+    window.get_by_role_and_label(Role::Button, "Pause").click();
+    until(&mut window, "paused", |app| app.phase() == Phase::Paused);
+    let kept = window.state().store.kept.clone();
+    for (key, expected) in [(Key::Comma, 1), (Key::Comma, 2), (Key::Period, 1)] {
+        window.key_press(key);
+        window.run_steps(2);
+        assert_eq!(window.state().view.step, kept.get(kept.len() - expected).copied(), "after {key:?}");
+    }
+    let viewed = window.state().view.step;
+    until(&mut window, "the kept step is shown", |app| {
+        app.store.look.as_ref().is_some_and(|look| look.view.step == viewed && Some(look.attention.step) == viewed)
+    });
+    let off = window.state().view.switches.clone();
+    let mut view = window.state().view.clone();
+    view.switches.mlps.insert(0, crate::lab::protocol::Off::Zero);
+    window.state_mut().apply(Action::Look(Box::new(view)));
+    until(&mut window, "its cost", |app| app.store.switched.is_some());
+    window.get_by_label("Probe").focus();
+    window.run_steps(2);
+    window.key_press_modifiers(Modifiers::COMMAND, Key::Z);
+    window.run_steps(2);
+    assert_ne!(window.state().view.switches, off, "the field has its own undo");
+    window.key_press(Key::Escape);
+    window.run_steps(2);
+    window.key_press_modifiers(Modifiers::COMMAND, Key::Z);
+    window.run_steps(2);
+    assert_eq!(window.state().view.switches, off);
+    window.key_press(Key::L);
+    window.run_steps(2);
+    assert_eq!(window.state().view.step, None);
+}
+
+#[test]
+fn a_fork_opens_by_itself_with_its_parents_curve() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut window = training(folder.path());
+    until(&mut window, "kept steps", |app| app.store.kept.len() > 5);
+    window.get_by_role_and_label(Role::Button, "Pause").click();
+    until(&mut window, "paused", |app| app.phase() == Phase::Paused);
+    let parent = window.state().store.ready.as_ref().expect("ready").folder.clone();
+    let step = window.state().store.kept[4];
+    window.state_mut().apply(Action::Fork { step, changed: false });
+    until(&mut window, "the fork", |app| app.store.ready.as_ref().is_some_and(|ready| ready.parent.is_some()));
+    until(&mut window, "its parent's curve", |app| !app.overlays.is_empty());
+    assert_eq!(window.state().store.loss.last_step(), Some(step.0));
+    let name = format!("{}, forked from it at step {}", crate::ui::draft::file_name(&parent), step.0);
+    assert_eq!(window.query_all_by_label(&name).count(), 1, "{name}");
+}

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use eframe::egui::{
-    Align2, FontId, Painter, Pos2, Rect, Role, Sense, Stroke, StrokeKind, TextStyle, Ui, WidgetInfo, epaint::TextShape,
-    pos2, vec2,
+    Align2, FontId, Pos2, Rect, Role, Sense, StrokeKind, TextStyle, Ui, WidgetInfo, epaint::TextShape, pos2, vec2,
 };
 
 use super::super::colormap::WeightScale;
@@ -35,7 +34,7 @@ impl Focus {
     }
 
     /// One head's row as a strip across the middle of an area; bins of several keys show the largest weight.
-    pub(super) fn paint(&self, painter: &Painter, area: Rect, head: HeadId, scale: WeightScale, ground: Stroke) {
+    pub(super) fn paint(&self, ui: &Ui, area: Rect, head: HeadId, scale: WeightScale) {
         let row = self.attention.head(head);
         let strip = Rect::from_center_size(area.center(), vec2(area.width(), area.height().min(22.0)));
         if row.is_empty() {
@@ -47,9 +46,9 @@ impl Focus {
             let largest = row[first..end].iter().copied().fold(0.0, f32::max);
             let edge = |bin: usize| strip.left() + strip.width() * bin as f32 / bins as f32;
             let cell = Rect::from_x_y_ranges(edge(bin)..=edge(bin + 1), strip.y_range());
-            painter.rect_filled(cell, 0.0, scale.color(largest));
+            ui.painter().rect_filled(cell, 0.0, scale.color(largest));
         }
-        painter.rect_stroke(strip, 0.0, ground, StrokeKind::Outside);
+        ui.painter().rect_stroke(strip, 0.0, ui.visuals().widgets.noninteractive.bg_stroke, StrokeKind::Outside);
     }
 
     /// One head's row across the pane, its tokens along it, with the weight under the pointer.
@@ -67,7 +66,7 @@ impl Focus {
         let name = format!("Row of layer {}, head {} that chose '{}'", head.layer + 1, head.head + 1, self.chosen);
         response.widget_info(|| WidgetInfo::labeled(Role::Image, true, &name));
         let visuals = ui.visuals();
-        self.paint(ui.painter(), strip, head, scale, visuals.widgets.noninteractive.bg_stroke);
+        self.paint(ui, strip, head, scale);
         let cell = strip.width() / row.len().max(1) as f32;
         let key_at = |pointer: Pos2| strip.contains(pointer).then_some(((pointer.x - strip.left()) / cell) as usize);
         let pointed = response.hover_pos().and_then(key_at).filter(|key| *key < row.len());

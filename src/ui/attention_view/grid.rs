@@ -1,28 +1,33 @@
-//! All heads at once: a row for each layer, a column for each head.
+//! All heads at once: a row for each layer, a column for each head, the MLP at its end.
 
 use eframe::egui::{
-    Align2, CornerRadius, EventFilter, Id, Key, Modifiers, Rect, RichText, Role, ScrollArea, Sense, Stroke, StrokeKind,
-    TextStyle, Ui, Vec2, WidgetInfo, pos2, vec2,
+    Align2, CornerRadius, EventFilter, Id, Key, Modifiers, Rect, Response, RichText, Role, ScrollArea, Sense, Stroke,
+    StrokeKind, TextStyle, Ui, Vec2, WidgetInfo, pos2, vec2,
 };
 
 use super::super::actions::{Action, ViewSettings};
 use super::super::{colormap, theme};
+use super::compare::{self, Moments, Source};
 use super::picture::{Picture, Subject};
-use super::{AttentionView, nothing_yet, scale_of, selected_in};
+use super::switches::{self, Part};
+use super::thumbnail::{self, Known};
+use super::{AttentionState, AttentionView, nothing_yet, scale_of, selected_in};
 use crate::lab::protocol::{AttentionSnapshot, HeadId};
 use crate::recipe::grouped;
-use crate::store::RunStore;
 
 const GAP: f32 = 5.0;
 const CELL_MIN: f32 = 32.0;
 const CELL_MAX: f32 = 400.0;
+/// The MLP's cell at the end of a layer.
+const MLP_WIDTH: f32 = 40.0;
 /// Pixels along a thumbnail: more could hardly be seen, and many heads have to be drawn.
 const THUMBNAIL_PIXELS_MAX: usize = 128;
 
 impl AttentionView {
     /// The grid of all heads, with the probe (as the recipe has it) and the colours above it.
-    pub fn grid_ui(&mut self, ui: &mut Ui, store: &RunStore, view: &ViewSettings, probe: &str) -> Vec<Action> {
+    pub fn grid_ui(&mut self, ui: &mut Ui, state: &AttentionState<'_>, probe: &str) -> Vec<Action> {
         let mut actions = Vec::new();
+        let AttentionState { store, view, .. } = *state;
         ui.horizontal(|ui| actions.extend(self.probe.ui(ui, probe)));
         ui.horizontal_wrapped(|ui| {
             let mut changed = view.clone();
@@ -39,16 +44,24 @@ impl AttentionView {
                 actions.push(Action::SetView(Box::new(changed)));
             }
         });
-        let Some(snapshot) = &store.attention else {
+        let Some(moments) = Moments::new(state) else {
             self.thumbnails.clear();
             nothing_yet(ui, "Every head's attention appears here when training starts.");
             return actions;
         };
-        if !snapshot.note.is_empty() {
-            ui.label(RichText::new(&snapshot.note).color(theme::warning(ui.visuals())));
+        compare::switch_ui(ui, state, &mut actions);
+        switches::line(ui, state, &mut actions);
+        let snapshot = moments.this;
+        let failed = moments.pinned.and_then(Result::err).filter(|_| moments.sources() != [Source::This]);
+        let note = Some(snapshot.note.clone()).filter(|note| !note.is_empty());
+        for words in [note, moments.caveat(), failed.map(str::to_owned)].into_iter().flatten() {
+            ui.label(RichText::new(words).color(theme::warning(ui.visuals())));
         }
-        self.thumbnails.retain(|id, _| id.layer < snapshot.layers && id.head < snapshot.heads);
-        let chosen = ScrollArea::both().auto_shrink(false).show(ui, |ui| self.cells(ui, store, snapshot, view)).inner;
+        self.thumbnails.retain(|(id, source), _| {
+            id.layer < snapshot.layers && id.head < snapshot.heads && moments.sources().contains(source)
+        });
+        let scroll = ScrollArea::both().auto_shrink(false);
+        let chosen = scroll.show(ui, |ui| self.cells(ui, state, &moments, &mut actions)).inner;
         if let Some(selected) = chosen.filter(|head| *head != view.selected) {
             actions.push(Action::SetView(Box::new(ViewSettings { selected, ..view.clone() })));
         }
@@ -58,13 +71,15 @@ impl AttentionView {
     fn cells(
         &mut self,
         ui: &mut Ui,
-        store: &RunStore,
-        snapshot: &AttentionSnapshot,
-        view: &ViewSettings,
+        state: &AttentionState<'_>,
+        moments: &Moments<'_>,
+        actions: &mut Vec<Action>,
     ) -> Option<HeadId> {
-        let grid = Grid::new(ui, snapshot);
+        let snapshot = moments.this;
+        let grid = Grid::new(ui, snapshot, moments.sources().len());
         grid.labels(ui);
-        let selected = selected_in(snapshot, view);
+        let selected = selected_in(snapshot, state.view);
+        let known = Known::new(state);
         let group = ui.make_persistent_id("attention heads");
         let mut chosen = None;
         for layer in 0..snapshot.layers {
@@ -75,13 +90,11 @@ impl AttentionView {
                 if !ui.is_rect_visible(cell) && head != selected {
                     continue;
                 }
-                let subject = Subject {
-                    version: store.attention_version,
-                    head,
-                    scale: scale_of(view),
-                    pixels_max: THUMBNAIL_PIXELS_MAX,
-                };
-                chosen = chosen.or(self.thumbnail(ui, group, cell, snapshot, subject, head == selected));
+                let response = self.thumbnail(ui, group, cell, state, moments, &known, head);
+                chosen = chosen.or(used(ui, &response, state, snapshot, head, actions));
+            }
+            if ui.is_rect_visible(grid.mlp(layer)) {
+                mlp(ui, group, grid.mlp(layer), state, &known, layer, actions);
             }
         }
         if let Some(head) = chosen {
@@ -91,55 +104,137 @@ impl AttentionView {
         chosen
     }
 
-    /// Draws one head and returns the head that it leads to when it is used.
+    /// Draws one head.
+    #[expect(clippy::too_many_arguments)]
     fn thumbnail(
         &mut self,
-        ui: &Ui,
+        ui: &mut Ui,
         group: Id,
         cell: Rect,
-        snapshot: &AttentionSnapshot,
-        subject: Subject,
-        selected: bool,
-    ) -> Option<HeadId> {
-        let head = subject.head;
+        state: &AttentionState<'_>,
+        moments: &Moments<'_>,
+        known: &Known<'_>,
+        head: HeadId,
+    ) -> Response {
+        let selected = head == selected_in(moments.this, state.view);
         // Tab stops once in the grid, at the selected head; arrows go on from there.
         let sense = if selected { Sense::click() } else { Sense::CLICK };
         let response = ui.interact(cell, group.with(head), sense);
-        let name = format!("Layer {}, head {}", head.layer + 1, head.head + 1);
-        response.widget_info(|| WidgetInfo::selected(Role::Button, true, selected, &name));
+        let part = Part::Head(head);
+        response.widget_info(|| WidgetInfo::selected(Role::Button, true, selected, part.text()));
 
-        let visuals = ui.visuals();
+        let pruned = state.is_pruned(head);
         if let Some(focus) = &self.focus {
-            let ground = visuals.widgets.noninteractive.bg_stroke;
-            focus.paint(ui.painter(), cell, head, subject.scale, ground);
-        } else {
-            let mut slot = self.thumbnails.remove(&head);
-            let texture = Picture::texture(&mut slot, ui.ctx(), snapshot, subject).id();
-            self.thumbnails.extend(slot.map(|picture| (head, picture)));
-            colormap::paint_map(ui.painter(), cell, texture, colormap::WHOLE, 6.0, visuals);
+            focus.paint(ui, Grid::square(cell, 0), head, scale_of(state.view));
         }
-        let frame = if selected {
-            Stroke::new(if response.has_focus() { 3.0 } else { 2.0 }, theme::accent(visuals))
-        } else if response.hovered() {
-            Stroke::new(1.5, visuals.strong_text_color())
+        let sources = if self.focus.is_none() { moments.sources() } else { &[] };
+        for (place, &source) in sources.iter().enumerate() {
+            let square = Grid::square(cell, place);
+            let drawn = moments.drawn(head, source).ok().filter(|_| !(pruned && source == Source::This));
+            let Some(drawn) = drawn else {
+                thumbnail::middle(ui, square, if pruned { "pruned" } else { "none" });
+                continue;
+            };
+            let subject = Subject {
+                version: state.store.attention_version,
+                head,
+                source,
+                scale: scale_of(state.view),
+                dark: ui.visuals().dark_mode,
+                pixels_max: THUMBNAIL_PIXELS_MAX,
+            };
+            let mut slot = self.thumbnails.remove(&(head, source));
+            let texture = Picture::texture(&mut slot, ui.ctx(), drawn, subject).id();
+            self.thumbnails.extend(slot.map(|picture| ((head, source), picture)));
+            colormap::paint_map(ui.painter(), square, texture, colormap::WHOLE, 6.0, ui.visuals());
+        }
+        let off = part.off(&state.looked.switches);
+        let response = if pruned {
+            response.on_hover_text(format!("{}\npruned: the model does not have it any more", part.text()))
         } else {
-            visuals.widgets.noninteractive.bg_stroke
+            known.paint(ui, Grid::square(cell, 0), part);
+            if let Some(off) = off {
+                thumbnail::paint_off(ui, cell, off);
+            }
+            response.on_hover_text(known.words(part, off))
         };
-        ui.painter().rect_stroke(cell, CornerRadius::same(1), frame, StrokeKind::Outside);
+        frame(ui, cell, &response, selected);
+        response
+    }
+}
 
-        let response = response.on_hover_text(&name);
-        if response.clicked() {
+fn frame(ui: &Ui, cell: Rect, response: &Response, selected: bool) {
+    let visuals = ui.visuals();
+    let stroke = if selected {
+        Stroke::new(if response.has_focus() { 3.0 } else { 2.0 }, theme::accent(visuals))
+    } else if response.hovered() {
+        Stroke::new(1.5, visuals.strong_text_color())
+    } else {
+        visuals.widgets.noninteractive.bg_stroke
+    };
+    ui.painter().rect_stroke(cell, CornerRadius::same(1), stroke, StrokeKind::Outside);
+}
+
+/// What is done with a head: returns the head that it leads to when it is used.
+fn used(
+    ui: &Ui,
+    response: &Response,
+    state: &AttentionState<'_>,
+    snapshot: &AttentionSnapshot,
+    head: HeadId,
+    actions: &mut Vec<Action>,
+) -> Option<HeadId> {
+    let part = Part::Head(head);
+    let can_switch = !state.is_pruned(head);
+    if can_switch {
+        part.menu(response, state.looked, actions);
+    }
+    if response.clicked() {
+        if !ui.input(|input| input.modifiers.command) {
             return Some(head);
         }
-        if !response.has_focus() {
-            return None;
-        }
-        let arrows = EventFilter { horizontal_arrows: true, vertical_arrows: true, ..EventFilter::default() };
-        ui.memory_mut(|memory| memory.set_focus_lock_filter(response.id, arrows));
-        let next = neighbour(ui, snapshot, head)?;
-        let towards = vec2(next.head as f32 - head.head as f32, next.layer as f32 - head.layer as f32);
-        ui.scroll_to_rect(cell.translate(towards * (cell.size() + vec2(GAP, GAP))), None);
-        Some(next)
+        actions.extend(can_switch.then(|| part.toggle(state.looked)));
+        return None;
+    }
+    if !response.has_focus() {
+        return None;
+    }
+    if can_switch && ui.input_mut(|input| input.consume_key(Modifiers::NONE, Key::Delete)) {
+        actions.push(part.toggle(state.looked));
+    }
+    let arrows = EventFilter { horizontal_arrows: true, vertical_arrows: true, ..EventFilter::default() };
+    ui.memory_mut(|memory| memory.set_focus_lock_filter(response.id, arrows));
+    let next = neighbour(ui, snapshot, head)?;
+    let towards = vec2(next.head as f32 - head.head as f32, next.layer as f32 - head.layer as f32);
+    let cell = response.rect;
+    ui.scroll_to_rect(cell.translate(towards * (cell.size() + vec2(GAP, GAP))), None);
+    Some(next)
+}
+
+/// The MLP after a layer's heads: a click switches it.
+fn mlp(
+    ui: &mut Ui,
+    group: Id,
+    cell: Rect,
+    state: &AttentionState<'_>,
+    known: &Known<'_>,
+    layer: usize,
+    actions: &mut Vec<Action>,
+) {
+    let part = Part::Mlp(layer);
+    let response = ui.interact(cell, group.with(("MLP", layer)), Sense::click());
+    let off = part.off(&state.looked.switches);
+    response.widget_info(|| WidgetInfo::selected(Role::Button, true, off.is_some(), part.text()));
+    ui.painter().rect_filled(cell, 1.0, ui.visuals().extreme_bg_color);
+    match off {
+        Some(off) => thumbnail::paint_off(ui, cell, off),
+        None => known.paint_mlp(ui, cell, part),
+    }
+    let response = response.on_hover_text(format!("{}\na click switches it", known.words(part, off)));
+    frame(ui, cell, &response, false);
+    part.menu(&response, state.looked, actions);
+    if response.clicked() {
+        actions.push(part.toggle(state.looked));
     }
 }
 
@@ -164,29 +259,45 @@ fn neighbour(ui: &Ui, snapshot: &AttentionSnapshot, HeadId { layer, head }: Head
 struct Grid {
     area: Rect,
     margin: Vec2,
-    cell: f32,
+    /// A cell holds one square, or two beside each other.
+    cell: Vec2,
     layers: usize,
     heads: usize,
 }
 
 impl Grid {
-    fn new(ui: &mut Ui, snapshot: &AttentionSnapshot) -> Self {
-        let (layers, heads) = (snapshot.layers.max(1), snapshot.heads.max(1));
+    fn new(ui: &mut Ui, snapshot: &AttentionSnapshot, squares: usize) -> Self {
+        let (layers, heads, squares) = (snapshot.layers.max(1), snapshot.heads.max(1), squares as f32);
         let line = ui.text_style_height(&TextStyle::Small);
         let margin = vec2(line * 3.6, line + 3.0);
-        let room = ui.available_size() - margin;
-        let cell = (room.x / heads as f32).min(room.y / layers as f32) - GAP;
-        let cell = cell.floor().clamp(CELL_MIN, CELL_MAX);
-        let size = margin + (cell + GAP) * vec2(heads as f32, layers as f32);
+        let room = ui.available_size() - margin - vec2(MLP_WIDTH + GAP, 0.0);
+        let side = ((room.x / heads as f32 - GAP) / squares).min(room.y / layers as f32 - GAP);
+        let side = side.floor().clamp(CELL_MIN, CELL_MAX);
+        let cell = vec2(squares * side + (squares - 1.0), side);
+        let cells = (cell + Vec2::splat(GAP)) * vec2(heads as f32, layers as f32);
+        let size = margin + cells + vec2(MLP_WIDTH + GAP, 0.0);
         let (area, _) = ui.allocate_exact_size(size.max(vec2(ui.available_width(), 0.0)), Sense::hover());
         let area = area.with_min_x(area.left() + ((area.width() - size.x) / 2.0).floor());
         Self { area, margin, cell, layers, heads }
     }
 
     fn cell(&self, HeadId { layer, head }: HeadId) -> Rect {
-        let place = vec2(head as f32, layer as f32) * (self.cell + GAP);
+        let place = vec2(head as f32, layer as f32) * (self.cell + Vec2::splat(GAP));
         let corner = self.area.min + self.margin + place;
-        Rect::from_min_size(pos2(corner.x.round(), corner.y.round()), vec2(self.cell, self.cell))
+        Rect::from_min_size(pos2(corner.x.round(), corner.y.round()), self.cell)
+    }
+
+    /// The first or the second square of a cell.
+    fn square(cell: Rect, place: usize) -> Rect {
+        let side = cell.height();
+        Rect::from_min_size(cell.min + vec2((side + 1.0) * place as f32, 0.0), Vec2::splat(side))
+    }
+
+    /// Right of a layer's heads.
+    fn mlp(&self, layer: usize) -> Rect {
+        let cell = self.cell(HeadId { layer, head: self.heads });
+        let corner = pos2(cell.left() + GAP, cell.center().y - MLP_WIDTH.min(cell.height()) / 2.0);
+        Rect::from_min_size(corner.round(), vec2(MLP_WIDTH, MLP_WIDTH.min(cell.height())))
     }
 
     fn labels(&self, ui: &Ui) {
@@ -198,7 +309,7 @@ impl Grid {
         }
         for head in 0..self.heads {
             let cell = self.cell(HeadId { layer: 0, head });
-            let words = if self.cell < 44.0 { format!("{}", head + 1) } else { format!("head {}", head + 1) };
+            let words = if self.cell.x < 44.0 { format!("{}", head + 1) } else { format!("head {}", head + 1) };
             let place = pos2(cell.center().x, cell.top() - 3.0);
             ui.painter().text(place, Align2::CENTER_BOTTOM, words, font.clone(), color);
         }

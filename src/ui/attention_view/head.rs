@@ -1,103 +1,152 @@
 //! One head, as large as the pane allows: a row for each query, a column for each key. Wheel and drag go closer, arrow
 //! keys go from cell to cell.
 
+use std::collections::HashMap;
+
 use eframe::egui::{
-    Align2, EventFilter, FontId, Key, Modifiers, Painter, Pos2, Rect, Response, Role, Sense, Stroke, StrokeKind,
+    Align2, EventFilter, FontId, Key, Label, Modifiers, Painter, Pos2, Rect, Response, Role, Sense, Stroke, StrokeKind,
     TextStyle, Ui, Vec2, Visuals, WidgetInfo, epaint::TextShape, pos2, vec2,
 };
 
-use super::super::actions::{Action, ViewSettings};
+use super::super::actions::Action;
 use super::super::{colormap, theme};
+use super::compare::{self, Moments, Source};
 use super::look::{Cell, Look};
 use super::picture::{Picture, Subject};
-use super::{AttentionView, cuts, nothing_yet, scale_of, selected_in};
+use super::{AttentionState, AttentionView, cuts, nothing_yet, scale_of, selected_in};
 use crate::lab::protocol::{AttentionSnapshot, HeadId, View};
 use crate::recipe::grouped;
-use crate::store::RunStore;
 
 /// Characters of a token along an axis; the readout shows all of it.
 const LABEL_CHARACTERS_MAX: usize = 8;
 
 impl AttentionView {
-    /// The selected head, enlarged, with the weight under the pointer. `looked` is what was asked for last.
-    pub fn head_ui(&mut self, ui: &mut Ui, store: &RunStore, view: &ViewSettings, looked: &View) -> Vec<Action> {
-        let Some(snapshot) = store.attention.as_ref().filter(|snapshot| !snapshot.tokens.is_empty()) else {
-            (self.enlarged, self.look) = (None, None);
+    /// The selected head, enlarged, with the weight under the pointer.
+    pub fn head_ui(&mut self, ui: &mut Ui, state: &AttentionState<'_>) -> Vec<Action> {
+        let mut actions = Vec::new();
+        let moments = Moments::new(state).filter(|moments| !moments.this.tokens.is_empty());
+        let Some(moments) = moments else {
+            (self.enlarged, self.look) = (HashMap::new(), None);
             nothing_yet(ui, "The head chosen in the grid appears here, enlarged.");
-            return Vec::new();
+            return actions;
         };
-        let head = selected_in(snapshot, view);
+        let head = selected_in(moments.this, state.view);
         if let Some(focus) = &self.focus {
-            focus.enlarged_ui(ui, head, scale_of(view));
-            return Vec::new();
+            focus.enlarged_ui(ui, head, scale_of(state.view));
+            return actions;
         }
+        let looked = state.looked;
+        compare::switch_ui(ui, state, &mut actions);
         let line = ui.text_style_height(&TextStyle::Monospace) + 3.0;
         let (readout, readout_response) =
             ui.allocate_exact_size(vec2(ui.available_width(), 2.0 * line), Sense::hover());
         let room = ui.available_size();
         let below = if looked.cuts.is_empty() { 0.0 } else { cuts::effect_height(ui, room) };
         let (pane, _) = ui.allocate_exact_size(room - vec2(0.0, below), Sense::hover());
-        let look = self.look.filter(|look| look.tokens == snapshot.tokens.len());
-        let mut map = Map::new(ui, pane, snapshot, look.unwrap_or(Look::whole(snapshot.tokens.len())));
-        let response = ui.interact(map.square, ui.make_persistent_id("enlarged head"), Sense::click_and_drag());
+        let sources = moments.sources();
+        if state.is_pruned(head) && sources == [Source::This] {
+            ui.put(pane, Label::new("This head was pruned: the model does not have it any more.").wrap());
+            return actions;
+        }
+        let panes = shared_out(pane, sources.len());
+        let tokens = moments.this.tokens.len();
+        let look = self.look.filter(|look| look.tokens == tokens);
+        let mut map = Map::new(ui, panes[0], moments.this, look.unwrap_or(Look::whole(tokens)));
+        map.beside = panes.get(1).map(|pane| pane.min - panes[0].min);
+        let area = map.beside.map_or(map.square, |offset| map.square.union(map.square.translate(offset)));
+        let response = ui.interact(area, ui.make_persistent_id("enlarged head"), Sense::click_and_drag());
         let name = format!("Attention of layer {}, head {}", head.layer + 1, head.head + 1);
         response.widget_info(|| WidgetInfo::labeled(Role::Image, true, &name));
         map.steer(ui, &response);
         self.look = Some(map.look);
         let pointed = response.hover_pos().and_then(|pointer| map.cell_at(pointer));
         let read = map.look.marked.or(pointed);
-        let asked = cuts::asked(ui, &response, [pointed, read], head, looked, &mut self.menu);
+        actions.extend(cuts::asked(ui, &response, [pointed, read], head, looked, &mut self.menu));
 
         // Closer, every token has its pixel; the picture then stays the same wherever one looks.
         let pixels = (map.square.width() * ui.ctx().pixels_per_point()).max(1.0) as usize;
-        let pixels_max = if map.look.is_whole() { pixels } else { snapshot.tokens.len() };
-        let subject = Subject { version: store.attention_version, head, scale: scale_of(view), pixels_max };
-        let texture = Picture::texture(&mut self.enlarged, ui.ctx(), snapshot, subject).id();
-        let painter = ui.painter().with_clip_rect(pane.intersect(ui.clip_rect()));
-        let tokens = snapshot.tokens.len() as f32;
-        let part = Rect::from_min_size((map.look.first / tokens).to_pos2(), Vec2::splat(map.look.shown / tokens));
-        colormap::paint_map(&painter, map.square, texture, part, 8.0, ui.visuals());
-        let focused = Stroke::new(2.0, theme::accent(ui.visuals()));
-        let frame = if response.has_focus() { focused } else { ui.visuals().widgets.noninteractive.bg_stroke };
-        painter.rect_stroke(map.square, 0.0, frame, StrokeKind::Outside);
-        for cut in looked.cuts.iter().filter(|cut| cut.head == head) {
-            map.cross(&painter, Cell { query: cut.query, key: cut.key });
+        let pixels_max = if map.look.is_whole() { pixels } else { tokens };
+        self.enlarged.retain(|source, _| sources.contains(source));
+        for (source, map) in sources.iter().copied().zip([map.clone(), map.moved()]) {
+            let drawn = match moments.drawn(head, source) {
+                Ok(drawn) => drawn,
+                Err(why) => {
+                    ui.put(map.square, Label::new(why).wrap());
+                    continue;
+                }
+            };
+            let (version, dark) = (state.store.attention_version, ui.visuals().dark_mode);
+            let subject = Subject { version, head, source, scale: scale_of(state.view), dark, pixels_max };
+            let mut slot = self.enlarged.remove(&source);
+            let texture = Picture::texture(&mut slot, ui.ctx(), drawn, subject).id();
+            self.enlarged.extend(slot.map(|picture| (source, picture)));
+            let painter = ui.painter().with_clip_rect(pane.intersect(ui.clip_rect()));
+            let shown = Vec2::splat(map.look.shown / tokens as f32);
+            let part = Rect::from_min_size((map.look.first / tokens as f32).to_pos2(), shown);
+            colormap::paint_map(&painter, map.square, texture, part, 8.0, ui.visuals());
+            let focused = Stroke::new(2.0, theme::accent(ui.visuals()));
+            let frame = if response.has_focus() { focused } else { ui.visuals().widgets.noninteractive.bg_stroke };
+            painter.rect_stroke(map.square, 0.0, frame, StrokeKind::Outside);
+            for cut in looked.cuts.iter().filter(|cut| cut.head == head && source != Source::Pinned) {
+                map.cross(&painter, Cell { query: cut.query, key: cut.key });
+            }
+            if let Some(cell) = read {
+                map.mark(&painter, cell);
+            }
+            map.labels(&painter, moments.this, read, ui.visuals());
         }
-        if let Some(cell) = read {
-            map.mark(&painter, cell);
-        }
-        map.labels(&painter, snapshot, read, ui.visuals());
 
-        let [weight, place] = words(snapshot, head, read, looked);
+        let [weight, place] = words(&moments, head, read, looked);
         let (mono, small) = (TextStyle::Monospace.resolve(ui.style()), TextStyle::Small.resolve(ui.style()));
         let clipped = ui.painter().with_clip_rect(readout.intersect(ui.clip_rect()));
         clipped.text(readout.left_top(), Align2::LEFT_TOP, &weight, mono, ui.visuals().strong_text_color());
         let below = readout.left_top() + vec2(0.0, line);
         clipped.text(below, Align2::LEFT_TOP, &place, small, theme::muted(ui.visuals()));
         readout_response.widget_info(|| WidgetInfo::labeled(Role::Label, true, format!("{weight}  {place}")));
-        let mut actions: Vec<Action> = asked.into_iter().collect();
         if !looked.cuts.is_empty() {
-            actions.extend(cuts::effect_ui(ui, store, looked));
+            actions.extend(cuts::effect_ui(ui, state.store, looked));
         }
         actions
     }
 }
 
+/// A part of the pane for each picture: beside each other, or below where that leaves more room.
+fn shared_out(pane: Rect, pictures: usize) -> Vec<Rect> {
+    if pictures == 1 {
+        return vec![pane];
+    }
+    let (one, other) = if pane.width() >= pane.height() {
+        pane.split_left_right_at_fraction(0.5)
+    } else {
+        pane.split_top_bottom_at_fraction(0.5)
+    };
+    vec![one, other]
+}
+
 /// The readout's two lines. The weight is the snapshot's own, never a colour read back.
-fn words(snapshot: &AttentionSnapshot, head: HeadId, read: Option<Cell>, looked: &View) -> [String; 2] {
-    let place = format!("layer {} · head {} · step {}", head.layer + 1, head.head + 1, grouped(snapshot.step.0));
+fn words(moments: &Moments<'_>, head: HeadId, read: Option<Cell>, looked: &View) -> [String; 2] {
+    let this = moments.this;
+    let mut place = format!("layer {} · head {} · step {}", head.layer + 1, head.head + 1, grouped(this.step.0));
+    if let Some(Ok(pinned)) = moments.pinned {
+        place = format!("{place}, pinned step {}", grouped(pinned.step.0));
+    }
     let Some(cell @ Cell { query, key }) = read else {
         return [
             "Point at a cell; the wheel zooms, Ctrl-click cuts".into(),
             format!("rows: queries · columns: keys · {place}"),
         ];
     };
-    let (from, to) = (&snapshot.tokens[query], &snapshot.tokens[key]);
+    let (from, to) = (&this.tokens[query], &this.tokens[key]);
     let weight = if key > query {
         "later token: never looked at".to_owned()
     } else {
+        let weight = this.weight(head, query, key);
         let cut = if cuts::is_cut(looked, head, cell) { "  cut" } else { "" };
-        weight_text(snapshot.weight(head, query, key)) + cut
+        let text = weight_text(weight) + cut;
+        match moments.pinned_weight(head, query, key) {
+            Some(pinned) => format!("{text}  pinned {}  difference {:+.3}", weight_text(pinned), weight - pinned),
+            None => text,
+        }
     };
     [format!("'{from}' → '{to}'  {weight}"), format!("query {}, key {} · {place}", query + 1, key + 1)]
 }
@@ -108,8 +157,11 @@ pub(in crate::ui) fn weight_text(weight: f32) -> String {
 }
 
 /// Where the heatmap and its labels are in the pane.
+#[derive(Clone)]
 struct Map {
     square: Rect,
+    /// How far from it the same part of the pinned head is, where that is shown too.
+    beside: Option<Vec2>,
     look: Look,
     font: FontId,
     /// Tokens of one character stand upright along the top; longer ones are turned.
@@ -137,7 +189,7 @@ impl Map {
         let spare = (room.x - side).max(0.0) / 2.0;
         let corner = pane.min + vec2(left + spare, top);
         let corner = (corner * pixels_per_point).round() / pixels_per_point;
-        Self { square: Rect::from_min_size(corner, Vec2::splat(side)), look, font, turned }
+        Self { square: Rect::from_min_size(corner, Vec2::splat(side)), beside: None, look, font, turned }
     }
 
     /// Does what the pointer and the keys ask for.
@@ -181,13 +233,20 @@ impl Map {
         }
     }
 
+    /// The other map: of the pinned head.
+    fn moved(&self) -> Self {
+        Self { square: self.square.translate(self.beside.unwrap_or_default()), ..self.clone() }
+    }
+
     fn cell_side(&self) -> f32 {
         self.square.width() / self.look.shown
     }
 
     /// The key (x) and the query (y) at a place, with parts of a cell.
     fn token_at(&self, pointer: Pos2) -> Vec2 {
-        self.look.first + (pointer - self.square.min) / self.cell_side()
+        let beside = self.square.translate(self.beside.unwrap_or_default());
+        let square = if beside.contains(pointer) { beside } else { self.square };
+        self.look.first + (pointer - square.min) / self.cell_side()
     }
 
     fn cell_at(&self, pointer: Pos2) -> Option<Cell> {

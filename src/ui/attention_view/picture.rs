@@ -3,7 +3,8 @@
 use eframe::egui::{Color32, ColorImage, Context, TextureHandle, TextureOptions};
 
 use super::super::colormap::WeightScale;
-use crate::lab::protocol::{AttentionSnapshot, HeadId};
+use super::compare::{Drawn, Source};
+use crate::lab::protocol::HeadId;
 
 /// What a picture shows; one that shows something else is made anew.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -11,7 +12,10 @@ pub(in crate::ui) struct Subject {
     /// [`crate::store::RunStore::attention_version`].
     pub version: u64,
     pub head: HeadId,
+    pub source: Source,
     pub scale: WeightScale,
+    /// Differences have other colours on a dark ground.
+    pub dark: bool,
     /// Length of a side at most; more tokens are drawn together.
     pub pixels_max: usize,
 }
@@ -26,10 +30,10 @@ impl Picture {
     pub(in crate::ui) fn texture<'a>(
         slot: &'a mut Option<Self>,
         ctx: &Context,
-        snapshot: &AttentionSnapshot,
+        drawn: Drawn<'_>,
         subject: Subject,
     ) -> &'a TextureHandle {
-        let fresh = || paint(snapshot, subject);
+        let fresh = || paint(drawn, subject);
         let picture = slot.get_or_insert_with(|| {
             let texture = ctx.load_texture("attention", fresh(), TextureOptions::NEAREST);
             Self { texture, subject }
@@ -43,37 +47,48 @@ impl Picture {
 }
 
 /// Weights as colours; what lies after the query is left clear. Where a pixel stands for several tokens it shows the
-/// largest weight, so that a bright line survives.
-fn paint(snapshot: &AttentionSnapshot, subject: Subject) -> ColorImage {
-    let (weights, tokens) = (snapshot.head(subject.head), snapshot.tokens.len());
+/// largest weight, or the difference furthest from zero, so that a bright line survives.
+fn paint(drawn: Drawn<'_>, subject: Subject) -> ColorImage {
+    let tokens = drawn.tokens;
     let block = tokens.div_ceil(subject.pixels_max.max(1)).max(1);
     let side = tokens.div_ceil(block);
-    let mut largest = vec![f32::NEG_INFINITY; side * side];
+    let mut furthest = vec![f32::NAN; side * side];
     for query in 0..tokens {
-        let row = &mut largest[query / block * side..][..side];
-        for (key, &weight) in weights[query * tokens..][..=query].iter().enumerate() {
-            let pixel = &mut row[key / block];
-            *pixel = pixel.max(weight);
+        let row = &mut furthest[query / block * side..][..side];
+        for key in 0..=query {
+            let (value, pixel) = (drawn.value(query * tokens + key), &mut row[key / block]);
+            if pixel.is_nan() || value.abs() > pixel.abs() {
+                *pixel = value;
+            }
         }
     }
-    let color =
-        |weight: f32| if weight == f32::NEG_INFINITY { Color32::TRANSPARENT } else { subject.scale.color(weight) };
-    ColorImage::new([side, side], largest.into_iter().map(color).collect())
+    let color = |value: f32| match drawn.less {
+        _ if value.is_nan() => Color32::TRANSPARENT,
+        None => subject.scale.color(value),
+        Some(_) => subject.scale.difference_color(value, subject.dark),
+    };
+    ColorImage::new([side, side], furthest.into_iter().map(color).collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lab::protocol::AttentionSnapshot;
     use crate::store::tests::snapshot;
 
     fn subject(pixels_max: usize) -> Subject {
-        Subject { version: 1, head: HeadId { layer: 1, head: 0 }, scale: WeightScale::Linear, pixels_max }
+        let head = HeadId { layer: 1, head: 0 };
+        Subject { version: 1, head, source: Source::This, scale: WeightScale::Linear, dark: true, pixels_max }
+    }
+
+    fn drawn(snapshot: &AttentionSnapshot) -> Drawn<'_> {
+        Drawn { tokens: snapshot.tokens.len(), weights: snapshot.head(HeadId { layer: 1, head: 0 }), less: None }
     }
 
     #[test]
     fn each_weight_has_its_pixel_and_later_keys_have_none() {
         let snapshot = snapshot(5, &["a", "b", "c"], 2, 2);
-        let image = paint(&snapshot, subject(128));
+        let image = paint(drawn(&snapshot), subject(128));
         assert_eq!(image.size, [3, 3]);
         for query in 0..3 {
             for key in 0..3 {
@@ -88,7 +103,7 @@ mod tests {
     fn a_pixel_of_several_tokens_shows_the_largest_weight() {
         let tokens: Vec<&str> = (0..300).map(|_| "x").collect();
         let snapshot = snapshot(5, &tokens, 2, 2);
-        let image = paint(&snapshot, subject(128));
+        let image = paint(drawn(&snapshot), subject(128));
         assert_eq!(image.size, [100, 100]);
         let (row, column) = (50, 20);
         let head = HeadId { layer: 1, head: 0 };
@@ -96,5 +111,20 @@ mod tests {
         let largest = block.map(|(query, key)| snapshot.weight(head, query, key)).fold(0.0, f32::max);
         assert_eq!(image.pixels[row * 100 + column], WeightScale::Linear.color(largest));
         assert_eq!(image.pixels[20 * 100 + 50], Color32::TRANSPARENT);
+    }
+    #[test]
+    fn a_difference_is_zero_in_the_middle_and_the_furthest_of_a_pixel_is_shown() {
+        let tokens: Vec<&str> = (0..300).map(|_| "x").collect();
+        let (this, other) = (snapshot(5, &tokens, 2, 2), snapshot(9, &tokens, 2, 2));
+        let same = paint(Drawn { less: Some(drawn(&this).weights), ..drawn(&this) }, subject(128));
+        let zero = WeightScale::Linear.difference_color(0.0, true);
+        assert!(same.pixels.iter().all(|pixel| [zero, Color32::TRANSPARENT].contains(pixel)));
+        let difference = Drawn { less: Some(drawn(&other).weights), ..drawn(&this) };
+        let image = paint(difference, subject(128));
+        let (row, column) = (2, 1);
+        let block = (0..3).flat_map(|y| (0..3).map(move |x| (row * 3 + y) * 300 + column * 3 + x));
+        let furthest = block.map(|index| difference.value(index)).max_by(|a, b| a.abs().total_cmp(&b.abs()));
+        let expected = WeightScale::Linear.difference_color(furthest.expect("nine weights"), true);
+        assert_eq!(image.pixels[row * 100 + column], expected);
     }
 }

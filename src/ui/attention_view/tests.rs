@@ -1,3 +1,5 @@
+mod comparing;
+
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -8,7 +10,7 @@ use egui_kittest::kittest::Queryable;
 
 use super::super::actions::{Action, Theme, ViewSettings};
 use super::super::theme;
-use super::AttentionView;
+use super::{AttentionState, AttentionView};
 use crate::lab::protocol::{AttentionSnapshot, HeadId, View};
 use crate::store::RunStore;
 use crate::store::tests::{look, snapshot, store_at_start};
@@ -19,31 +21,38 @@ const TOKENS: [&str; 4] = ["t", "h", "e", "␣"];
 struct Shown {
     store: RunStore,
     view: ViewSettings,
+    looked: View,
+    can_undo: bool,
     attention: AttentionView,
     actions: Vec<Action>,
 }
 
 type Shared = Rc<RefCell<Shown>>;
+type Pane = fn(&mut AttentionView, &mut egui::Ui, &AttentionState<'_>) -> Vec<Action>;
 
 /// A pane with a run of that many layers and heads; what it asks of the view is done, as the app would.
-fn harness(
-    layers: usize,
-    heads: usize,
-    pane: fn(&mut AttentionView, &mut egui::Ui, &RunStore, &ViewSettings) -> Vec<Action>,
-) -> (Harness<'static>, Shared) {
+fn harness(layers: usize, heads: usize, pane: Pane) -> (Harness<'static>, Shared) {
     let mut store = store_at_start();
     store.apply_look(look(snapshot(1250, &TOKENS, layers, heads)));
-    let shown =
-        Shown { store, view: ViewSettings::default(), attention: AttentionView::default(), actions: Vec::new() };
+    let shown = Shown {
+        store,
+        view: ViewSettings::default(),
+        looked: View::default(),
+        can_undo: false,
+        attention: AttentionView::default(),
+        actions: Vec::new(),
+    };
     let shared = Rc::new(RefCell::new(shown));
     let inside = Rc::clone(&shared);
     let builder = Harness::builder().with_size(Vec2::new(600.0, 500.0));
     let builder = builder.with_context_setup(|ctx| theme::install(ctx, Theme::Dark));
     let harness = builder.build_ui(move |ui| {
-        let Shown { store, view, attention, actions } = &mut *inside.borrow_mut();
-        for action in pane(attention, ui, store, view) {
-            if let Action::SetView(changed) = &action {
-                *view = (**changed).clone();
+        let Shown { store, view, looked, can_undo, attention, actions } = &mut *inside.borrow_mut();
+        for action in pane(attention, ui, &AttentionState { store, view, looked, can_undo: *can_undo }) {
+            match &action {
+                Action::SetView(changed) => *view = (**changed).clone(),
+                Action::Look(changed) => *looked = (**changed).clone(),
+                _ => {}
             }
             actions.push(action);
         }
@@ -51,13 +60,8 @@ fn harness(
     (harness, shared)
 }
 
-fn grid_pane(attention: &mut AttentionView, ui: &mut egui::Ui, store: &RunStore, view: &ViewSettings) -> Vec<Action> {
-    attention.grid_ui(ui, store, view, "the")
-}
-
-fn head_pane(attention: &mut AttentionView, ui: &mut egui::Ui, store: &RunStore, view: &ViewSettings) -> Vec<Action> {
-    let looked = store.look.as_ref().map_or_else(View::default, |look| look.view.clone());
-    attention.head_ui(ui, store, view, &looked)
+fn grid_pane(attention: &mut AttentionView, ui: &mut egui::Ui, state: &AttentionState<'_>) -> Vec<Action> {
+    attention.grid_ui(ui, state, "the")
 }
 
 fn grid(layers: usize, heads: usize) -> (Harness<'static>, Shared) {
@@ -65,7 +69,7 @@ fn grid(layers: usize, heads: usize) -> (Harness<'static>, Shared) {
 }
 
 fn head() -> (Harness<'static>, Shared) {
-    harness(2, 2, head_pane)
+    harness(2, 2, AttentionView::head_ui)
 }
 
 fn point_at(harness: &mut Harness<'_>, square: Rect, query: usize, key: usize) {
@@ -271,8 +275,8 @@ fn the_readout_keeps_its_place_and_the_map_fits_any_context() {
 #[test]
 fn before_the_first_snapshot_both_panes_say_what_will_come() {
     for (pane, words) in [
-        (grid_pane as fn(&mut _, &mut _, &_, &_) -> _, "Every head's attention appears here when training starts."),
-        (head_pane, "The head chosen in the grid appears here, enlarged."),
+        (grid_pane as Pane, "Every head's attention appears here when training starts."),
+        (AttentionView::head_ui, "The head chosen in the grid appears here, enlarged."),
     ] {
         let (mut harness, shared) = harness(1, 1, pane);
         shared.borrow_mut().store = RunStore::default();
@@ -295,13 +299,16 @@ fn pictures_of_the_panes_are_as_they_were() {
     let mut results = egui_kittest::SnapshotResults::new();
     let themes = [(Theme::Dark, egui::Theme::Dark, "dark"), (Theme::Light, egui::Theme::Light, "light")];
     for (theme, shown, name) in themes {
-        for (pane, what) in [(grid_pane as fn(&mut _, &mut _, &_, &_) -> _, "heads"), (head_pane, "head")] {
+        for (pane, what) in [(grid_pane as Pane, "heads"), (AttentionView::head_ui, "head")] {
             let mut store = store_at_start();
             store.apply_look(look(snapshot(1250, &TOKENS, 2, 3)));
-            let (mut attention, view) = (AttentionView::default(), ViewSettings::default());
+            let (mut attention, view, looked) = (AttentionView::default(), ViewSettings::default(), View::default());
             let builder = Harness::builder().with_size(Vec2::new(330.0, 220.0)).with_theme(shown).wgpu();
             let builder = builder.with_context_setup(move |ctx| theme::install(ctx, theme));
-            let mut harness = builder.build_ui(move |ui| drop(pane(&mut attention, ui, &store, &view)));
+            let mut harness = builder.build_ui(move |ui| {
+                let state = AttentionState { store: &store, view: &view, looked: &looked, can_undo: false };
+                drop(pane(&mut attention, ui, &state));
+            });
             harness.run();
             harness.snapshot(format!("{what}-{name}"));
             results.extend_harness(&mut harness);

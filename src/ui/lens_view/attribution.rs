@@ -135,7 +135,7 @@ fn part_ui(ui: &mut Ui, part: &Part, limit: f32, selected: bool) -> bool {
     let bar = Rect::from_x_y_ranges(zero.min(end)..=zero.max(end), area.top() + 2.5..=area.bottom() - 2.5);
     // The faintest bars could not be seen in their own colour.
     let strength = 0.4 + 0.6 * part.value.abs() / limit;
-    ui.painter().rect_filled(bar, 1.0, diverging(strength.copysign(part.value), visuals));
+    ui.painter().rect_filled(bar, 1.0, diverging(strength.copysign(part.value), visuals.dark_mode));
     ui.painter().vline(zero, area.y_range(), visuals.widgets.noninteractive.bg_stroke);
     response.clicked()
 }

@@ -17,6 +17,7 @@ struct Shown {
     view: ViewSettings,
     loss: LossView,
     overlays: Vec<Overlay>,
+    viewed: Option<Step>,
     actions: Vec<Action>,
 }
 
@@ -28,13 +29,14 @@ fn harness(steps: u64) -> (Harness<'static>, Rc<RefCell<Shown>>) {
         store.apply(Event::Validated(validation(steps, 1.75)));
     }
     let view = ViewSettings { smoothing: 0.0, ..ViewSettings::default() };
-    let shown = Shown { store, view, loss: LossView::default(), overlays: Vec::new(), actions: Vec::new() };
+    let shown =
+        Shown { store, view, loss: LossView::default(), overlays: Vec::new(), viewed: None, actions: Vec::new() };
     let shared = Rc::new(RefCell::new(shown));
     let inside = Rc::clone(&shared);
     let builder = Harness::builder().with_size(Vec2::new(700.0, 420.0));
     let harness = builder.with_context_setup(|ctx| theme::install(ctx, Theme::Dark)).build_ui(move |ui| {
-        let Shown { store, view, loss, overlays, actions } = &mut *inside.borrow_mut();
-        for action in loss.ui(ui, store, view, overlays) {
+        let Shown { store, view, loss, overlays, viewed, actions } = &mut *inside.borrow_mut();
+        for action in loss.ui(ui, store, view, overlays, *viewed) {
             if let Action::SetView(changed) = &action {
                 *view = (**changed).clone();
             }
@@ -255,4 +257,32 @@ fn the_wheel_zooms_into_the_steps_and_fit_shows_all_again() {
     harness.get_by_label("Fit").click();
     harness.run();
     assert!(leftmost(&mut harness) < 200.0);
+}
+
+#[test]
+fn the_viewed_step_is_a_line_at_its_place() {
+    let (mut harness, shared) = harness(1000);
+    harness.run();
+    let at = |harness: &Harness<'_>, accent: egui::Color32| {
+        let lines = harness.output().shapes.iter().filter_map(|shape| match &shape.shape {
+            egui::Shape::LineSegment { points, stroke } if stroke.color == accent => Some(*points),
+            _ => None,
+        });
+        lines.filter(|points| points[0].x == points[1].x && (points[0].y - points[1].y).abs() > 50.0).count()
+    };
+    let accent = theme::accent(&harness.ctx.global_style().visuals);
+    assert_eq!(at(&harness, accent), 0);
+    shared.borrow_mut().viewed = Some(Step(250));
+    harness.run();
+    assert_eq!(at(&harness, accent), 1);
+}
+
+#[test]
+fn the_run_that_a_run_was_forked_from_is_called_so() {
+    let (mut harness, shared) = harness(10);
+    let history = [step_report(1, 3.0), step_report(2, 2.0)];
+    shared.borrow_mut().overlays.push(Overlay::new("one".into(), "runs/one".into(), &history, &[]));
+    shared.borrow_mut().store.ready.as_mut().expect("ready").parent = Some(("runs/one".into(), Step(1250)));
+    harness.run();
+    harness.get_by_label("one, forked from it at step 1,250");
 }

@@ -32,6 +32,8 @@ fn commands_follow_the_run() {
         has_curve: false,
         is_parity_run: false,
         sampling,
+        has_kept: false,
+        can_undo: false,
     };
     let at = |phase| Situation { phase, ..idle.clone() };
     assert!(matches!(MenuCommand::TrainOrPause.action(&at(Phase::Training)), Ok(Action::Pause)));
@@ -46,5 +48,9 @@ fn commands_follow_the_run() {
     assert_eq!(MenuCommand::Step.action(&faulty).err().as_deref(), Some("width 130"));
     let blocked = Situation { blocked: Some("its text is gone".into()), ..at(Phase::Paused) };
     assert_eq!(MenuCommand::TrainOrPause.action(&blocked).err().as_deref(), Some("its text is gone"));
+    assert!(MenuCommand::Live.action(&at(Phase::Training)).is_err(), "nothing is kept");
+    let kept = Situation { has_kept: true, can_undo: true, ..at(Phase::Paused) };
+    assert!(matches!(MenuCommand::EarlierStep.action(&kept), Ok(Action::Timeline(Move::Earlier))));
+    assert!(matches!(MenuCommand::UndoSwitch.action(&kept), Ok(Action::UndoSwitches)));
     assert!(MenuCommand::Sample.action(&blocked).is_ok(), "looking and sampling still work");
 }

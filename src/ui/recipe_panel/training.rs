@@ -39,6 +39,9 @@ impl Rows<'_> {
         self.number(ui, named, Some(Field::EvaluationInterval), 1.0, |r| &mut r.training.evaluation_interval);
         let named = Named { name: "Evaluation batches", tip: "Random batches of each part in one measurement." };
         self.number(ui, named, Some(Field::EvaluationBatches), 0.1, |r| &mut r.training.evaluation_batches);
+        let tip = "Room on disk for the weights of earlier steps, in millions of bytes; 0 keeps none. The timeline goes back to them.";
+        let named = Named { name: "Timeline, MB", tip };
+        self.number(ui, named, Some(Field::Timeline), 10.0, |r| &mut r.training.timeline_megabytes);
     }
 
     /// Faults of fields that other panes edit.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use eframe::egui::{Align2, ProgressBar, Role, Sense, StrokeKind, TextStyle, Ui, Vec2, WidgetInfo, vec2};
 
 use super::super::actions::{Action, PickPurpose};
+use super::super::attention_view::compare::{Drawn, Source};
 use super::super::attention_view::head::weight_text;
 use super::super::attention_view::nothing_yet;
 use super::super::attention_view::picture::{Picture, Subject};
@@ -72,8 +73,10 @@ impl Mean {
         let (area, response) = ui.allocate_exact_size(Vec2::splat(side - 2.0), Sense::hover());
         let name = format!("Mean attention of layer {}, head {}", head.layer + 1, head.head + 1);
         response.widget_info(|| WidgetInfo::labeled(Role::Image, true, &name));
-        let subject = Subject { version: self.version, head, scale, pixels_max: side as usize };
-        let texture = Picture::texture(&mut self.picture, ui.ctx(), attention, subject).id();
+        let (version, dark) = (self.version, ui.visuals().dark_mode);
+        let subject = Subject { version, head, source: Source::This, scale, dark, pixels_max: side as usize };
+        let drawn = Drawn { tokens: count, weights: attention.head(head), less: None };
+        let texture = Picture::texture(&mut self.picture, ui.ctx(), drawn, subject).id();
         colormap::paint_map(ui.painter(), area, texture, colormap::WHOLE, 8.0, ui.visuals());
         ui.painter().rect_stroke(area, 0.0, ui.visuals().widgets.noninteractive.bg_stroke, StrokeKind::Outside);
         let cell = side / count as f32;

@@ -2,9 +2,10 @@
 
 use eframe::egui::{
     Align2, Color32, ColorImage, Context, Rect, RichText, Role, ScrollArea, Sense, Stroke, StrokeKind, TextStyle,
-    TextureHandle, TextureId, TextureOptions, Ui, Vec2, Visuals, WidgetInfo, pos2, vec2,
+    TextureHandle, TextureId, TextureOptions, Ui, Vec2, WidgetInfo, pos2, vec2,
 };
 
+use super::super::attention_view::compare::{Drawn, Source};
 use super::super::attention_view::head::{shortened, weight_text};
 use super::super::attention_view::nothing_yet;
 use super::super::attention_view::picture::{Picture, Subject};
@@ -31,9 +32,9 @@ struct Scores {
 }
 
 impl Scores {
-    fn new(ctx: &Context, of: (u64, HeadId, bool), scores: &[f32], count: usize, visuals: &Visuals) -> Self {
+    fn new(ctx: &Context, of: (u64, HeadId, bool), scores: &[f32], count: usize) -> Self {
         let limit = scores.iter().map(|score| score.abs()).fold(f32::MIN_POSITIVE, f32::max);
-        let color = |score: f32| diverging(score / limit, visuals);
+        let color = |score: f32| diverging(score / limit, of.2);
         let load = |masked| ctx.load_texture("scores", paint(scores, count, masked, &color), TextureOptions::NEAREST);
         Self { of, limit, textures: [load(false), load(true)] }
     }
@@ -61,11 +62,13 @@ impl Stages {
         };
         let of = (shown.version, shown.head, ui.visuals().dark_mode);
         if self.scores.as_ref().is_none_or(|known| known.of != of) {
-            self.scores = Some(Scores::new(ui.ctx(), of, scores, shown.count(), ui.visuals()));
+            self.scores = Some(Scores::new(ui.ctx(), of, scores, shown.count()));
         }
         let Some(Scores { limit, textures, .. }) = &self.scores else { return };
-        let subject = Subject { version: shown.version, head: shown.head, scale, pixels_max: PIXELS_MAX };
-        let weights = Picture::texture(&mut self.weights, ui.ctx(), shown.snapshot, subject).id();
+        let (version, head, source) = (shown.version, shown.head, Source::This);
+        let subject = Subject { version, head, source, scale, dark: of.2, pixels_max: PIXELS_MAX };
+        let drawn = Drawn { tokens: shown.count(), weights: shown.weights, less: None };
+        let weights = Picture::texture(&mut self.weights, ui.ctx(), drawn, subject).id();
         let gap = 10.0;
         let side = ((ui.available_width() - 2.0 * gap) / 3.0).min((ui.available_height() - 60.0) * 0.55).max(40.0);
         let line = ui.text_style_height(&TextStyle::Small) + 3.0;
