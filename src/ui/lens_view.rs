@@ -57,8 +57,8 @@ impl LensView {
         }
         ui.horizontal_wrapped(|ui| {
             colormap::legend(ui, WeightScale::Linear);
-            let sentence = "Logit lens: the likeliest next token if the model ended after a layer, coloured by its \
-                            probability. A tick: the probe goes on like that. A click takes its logit apart below.";
+            let sentence = "The likeliest next token if the model ended after a layer, coloured by its probability; a \
+                            tick where the probe goes on like that.";
             ui.label(RichText::new(sentence).color(theme::muted(ui.visuals())));
         });
         let scroll = ScrollArea::vertical().auto_shrink(false);

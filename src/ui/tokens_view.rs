@@ -6,7 +6,7 @@ mod mean;
 mod stages;
 mod words;
 
-use eframe::egui::{Id, Rect, RichText, Role, Sense, Ui, WidgetInfo};
+use eframe::egui::{Id, Label, Rect, RichText, Role, Sense, Ui, WidgetInfo};
 
 use self::lines::Lines;
 use self::mean::Mean;
@@ -132,7 +132,7 @@ impl TokensView {
                 let told = name_of(head);
                 self.words.ui(ui, shown, &mut self.query, scale_of(view), &told);
             }
-            WordsMode::Lines => self.lines.ui(ui, shown, &mut self.query, scale_of(view)),
+            WordsMode::Lines => self.lines.ui(ui, shown, &mut self.query),
             WordsMode::Stages => {
                 let scores = store.look.as_ref().and_then(|look| look.scores.as_ref());
                 let scores = scores.filter(|(of, scores)| *of == head && scores.len() == shown.weights.len());
@@ -167,6 +167,11 @@ fn most(shown: Shown<'_>, query: usize) -> String {
     let most: Vec<String> =
         keys.iter().take(5).map(|&key| format!("'{}' {}", shown.token(key), weight_text(row[key]))).collect();
     format!("'{}' (token {}) → {}", shown.token(query), query + 1, most.join("  "))
+}
+
+/// One line that tells numbers; a long one is cut off, so that nothing below it moves.
+fn tell(ui: &mut Ui, words: &str) {
+    ui.add(Label::new(RichText::new(words).monospace().strong()).truncate());
 }
 
 /// A token that can be pointed at and clicked: whether each is done.

@@ -129,6 +129,7 @@ pub(super) fn effect_ui(ui: &mut Ui, store: &RunStore, looked: &View) -> Vec<Act
     ui.weak("Next token after the probe: upper bar before the cuts, lower bar with them.");
     let changes = changes(uncut, &look.next);
     let largest = changes.iter().map(Change::largest).fold(f32::MIN_POSITIVE, f32::max);
+    ui.spacing_mut().item_spacing.y = 1.0;
     ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {
         for change in &changes {
             let label = labels.get(change.token as usize).map_or("?", String::as_str);

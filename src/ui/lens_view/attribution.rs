@@ -74,6 +74,7 @@ impl LensView {
         if self.sorted {
             parts.sort_by(|one, other| other.value.total_cmp(&one.value));
         }
+        ui.spacing_mut().item_spacing.y = 1.0;
         let chosen = parts.iter().filter(|part| part_ui(ui, part, limit, part.head == Some(view.selected)));
         let chosen = chosen.filter_map(|part| part.head).last();
         let changed = chosen.map(|selected| ViewSettings { selected, ..view.clone() });

@@ -5,9 +5,8 @@ use std::sync::Arc;
 use eframe::egui::{Align2, Color32, FontId, Mesh, Pos2, Rect, RichText, ScrollArea, Sense, Shape, Ui, pos2, vec2};
 
 use super::super::attention_view::head::shortened;
-use super::super::colormap::WeightScale;
 use super::super::theme;
-use super::{Chosen, Shown, most, name_of, pointed};
+use super::{Chosen, Shown, most, name_of, pointed, tell};
 use crate::lab::protocol::HeadId;
 
 /// Weights below this have no line: it could not be seen.
@@ -28,20 +27,19 @@ struct Subject {
     area: Rect,
     clip: Rect,
     color: Color32,
-    scale: WeightScale,
 }
 
 impl Lines {
-    pub(super) fn ui(&mut self, ui: &mut Ui, shown: Shown<'_>, chosen: &mut Chosen, scale: WeightScale) {
+    pub(super) fn ui(&mut self, ui: &mut Ui, shown: Shown<'_>, chosen: &mut Chosen) {
         let query = chosen.hovered.or(chosen.kept);
         let sentence = format!(
-            "{}: a line from each word (left) to those that it looks at (right), the stronger the larger the weight; \
-             none below {DRAWN_FROM}. Point at a word on the left for its lines alone, click to keep them.",
+            "{}: lines from words (left) to what they look at (right); stronger: more, none below {DRAWN_FROM}. Point at a \
+             word, or click to keep one.",
             name_of(shown.head)
         );
         ui.label(RichText::new(sentence).color(theme::muted(ui.visuals())));
         let told = query.map_or_else(|| "All queries".to_owned(), |query| most(shown, query));
-        ui.label(RichText::new(&told).monospace().strong());
+        tell(ui, &told);
         ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {
             let font = FontId::monospace(13.0);
             let line = font.size + 5.0;
@@ -56,7 +54,6 @@ impl Lines {
                 area: between,
                 clip: ui.clip_rect(),
                 color: theme::accent(ui.visuals()),
-                scale,
             };
             ui.painter().add(Shape::Mesh(self.mesh(shown, subject, line)));
             let group = ui.make_persistent_id("lines");
@@ -84,6 +81,11 @@ impl Lines {
         });
     }
 
+    #[cfg(test)]
+    pub(super) fn vertices(&self) -> usize {
+        self.mesh.as_ref().map_or(0, |(_, mesh)| mesh.vertices.len())
+    }
+
     fn mesh(&mut self, shown: Shown<'_>, subject: Subject, line: f32) -> Arc<Mesh> {
         if let Some((known, mesh)) = &self.mesh
             && *known == subject
@@ -99,7 +101,7 @@ impl Lines {
 /// The lines of one query, or of all, as far as they are in sight.
 fn drawn(shown: Shown<'_>, subject: Subject, line: f32) -> Mesh {
     let mut mesh = Mesh::default();
-    let Subject { area, clip, color, scale, .. } = subject;
+    let Subject { area, clip, color, .. } = subject;
     let queries = subject.query.map_or(0..shown.count(), |query| query..query + 1);
     let middle = |place: usize| area.top() + (place as f32 + 0.5) * line;
     for query in queries {
@@ -109,16 +111,7 @@ fn drawn(shown: Shown<'_>, subject: Subject, line: f32) -> Mesh {
             if weight < DRAWN_FROM || from < clip.top() || to > clip.bottom() {
                 continue;
             }
-            let opacity = match scale {
-                WeightScale::Linear => weight,
-                WeightScale::SquareRoot => weight.sqrt(),
-            };
-            add_line(
-                &mut mesh,
-                pos2(area.left(), from),
-                pos2(area.right(), to),
-                color.gamma_multiply(opacity.min(1.0)),
-            );
+            add_line(&mut mesh, pos2(area.left(), from), pos2(area.right(), to), color.gamma_multiply(weight.min(1.0)));
         }
     }
     mesh

@@ -52,8 +52,7 @@ impl Stages {
     ) {
         let query = chosen.hovered.or(chosen.kept).unwrap_or(shown.count() - 1);
         let sentence = format!(
-            "{}: how its weights come about. Query · key over the root of the head's width, then later tokens are masked, \
-             then softmax makes shares of 1. Point at a row for its numbers, click to keep it.",
+            "{}: scores, then later tokens are masked, then softmax makes shares of 1. Point at a row, or click to keep one.",
             name_of(shown.head)
         );
         ui.label(RichText::new(sentence).color(theme::muted(ui.visuals())));
@@ -157,6 +156,7 @@ fn numbers_ui(ui: &mut Ui, shown: Shown<'_>, scores: &[f32], query: usize) {
         }
         response.widget_info(|| WidgetInfo::labeled(Role::Label, true, cells.join("  ")));
     };
+    ui.spacing_mut().item_spacing.y = 1.0;
     row_ui(ui, [&title, "scores", "masked", "softmax"], true);
     ScrollArea::vertical().auto_shrink(false).show_rows(ui, line, count, |ui, rows| {
         for key in rows {

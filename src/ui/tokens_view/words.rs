@@ -1,11 +1,11 @@
 //! Words coloured by the weights of one query.
 
-use eframe::egui::{Align2, FontId, Rect, RichText, ScrollArea, Sense, Stroke, StrokeKind, TextStyle, Ui, pos2, vec2};
+use eframe::egui::{Align2, FontId, Rect, ScrollArea, Sense, Stroke, StrokeKind, TextStyle, Ui, pos2, vec2};
 
 use super::super::attention_view::head::weight_text;
 use super::super::colormap::{self, WeightScale};
 use super::super::theme;
-use super::{Chosen, Shown, explain, most, pointed};
+use super::{Chosen, Shown, explain, most, pointed, tell};
 
 /// Where each token stands, from the corner of the text; as long as tokens and width stay the same.
 #[derive(Default)]
@@ -21,14 +21,8 @@ impl Words {
     pub(super) fn ui(&mut self, ui: &mut Ui, shown: Shown<'_>, chosen: &mut Chosen, scale: WeightScale, of: &str) {
         // Where one is kept, the pointer asks for a weight of its row.
         let query = chosen.kept.or(chosen.hovered).unwrap_or(shown.count() - 1);
-        explain(
-            ui,
-            scale,
-            &format!(
-                "{of}: the words coloured by how much '{}' looks at them. Point at a word to ask for its row, click to keep it.",
-                shown.token(query)
-            ),
-        );
+        let sentence = format!("{of}: what the framed word looks at. Point at another word, or click to keep one.");
+        explain(ui, scale, &sentence);
         let told = match (chosen.kept, chosen.hovered) {
             (Some(query), Some(key)) if key > query => {
                 format!("'{}' → '{}'  later token: never looked at", shown.token(query), shown.token(key))
@@ -39,7 +33,7 @@ impl Words {
             }
             _ => most(shown, query),
         };
-        ui.label(RichText::new(&told).monospace().strong());
+        tell(ui, &told);
         ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {
             let font = FontId::monospace(TextStyle::Monospace.resolve(ui.style()).size + 2.0);
             self.lay_out(ui, &shown.snapshot.tokens, &font);
