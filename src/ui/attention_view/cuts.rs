@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use eframe::egui::{
-    Align2, Button, Key, Modifiers, Rect, Response, Role, ScrollArea, Sense, TextStyle, Ui, Vec2, WidgetInfo, pos2,
-    vec2,
+    Align2, Button, Event, Key, Modifiers, Rect, Response, Role, ScrollArea, Sense, TextStyle, Ui, Vec2, WidgetInfo,
+    pos2, vec2,
 };
 
 use super::super::actions::Action;
@@ -40,9 +40,8 @@ pub(super) fn asked(
     };
     // Later tokens have no weight to cut.
     let seen = |cell: Option<Cell>| cell.filter(|cell| cell.key <= cell.query);
-    let held = ui.input(|input| input.modifiers.alt || input.modifiers.ctrl || input.modifiers.command);
     let mut asked = None;
-    if response.clicked() && held {
+    if response.clicked() && ui.input(|input| input.events.iter().any(cuts)) {
         asked = seen(pointed).map(toggled);
     }
     if response.has_focus() && ui.input_mut(|input| input.consume_key(Modifiers::NONE, Key::X)) {
@@ -65,6 +64,12 @@ pub(super) fn asked(
         }
     });
     asked
+}
+
+/// Whether a button was let go while a key that cuts was held: the key may be up again when a slow frame comes.
+const fn cuts(event: &Event) -> bool {
+    matches!(event, Event::PointerButton { pressed: false, modifiers, .. }
+        if modifiers.alt || modifiers.ctrl || modifiers.command)
 }
 
 fn restored(looked: &View) -> Action {

@@ -59,7 +59,8 @@ impl Focus {
         let font = FontId::monospace(11.0);
         let character = ui.ctx().fonts_mut(|fonts| fonts.glyph_width(&font, 'm'));
         let longest = self.keys.iter().map(|token| token.chars().count()).max().unwrap_or(1).min(9);
-        let above = longest as f32 * character + 10.0;
+        let turned = longest > 1;
+        let above = if turned { longest as f32 * character } else { font.size } + 10.0;
         let size = vec2(ui.available_width(), above + 30.0);
         let (area, response) = ui.allocate_exact_size(size, Sense::hover());
         let strip = area.with_min_y(area.top() + above).shrink2(vec2(8.0, 4.0));
@@ -80,9 +81,15 @@ impl Focus {
             }
             let color = if marked == Some(key) { theme::accent(visuals) } else { theme::muted(visuals) };
             let galley = ui.painter().layout_no_wrap(shortened(token), font.clone(), color);
-            let middle = strip.left() + (key as f32 + 0.5) * cell - galley.size().y / 2.0;
-            let place = pos2(middle, strip.top() - 4.0);
-            ui.painter().add(TextShape::new(place, galley, color).with_angle(-std::f32::consts::FRAC_PI_2));
+            let (middle, bottom) = (strip.left() + (key as f32 + 0.5) * cell, strip.top() - 4.0);
+            let shape = if turned {
+                let place = pos2(middle - galley.size().y / 2.0, bottom);
+                TextShape::new(place, galley, color).with_angle(-std::f32::consts::FRAC_PI_2)
+            } else {
+                let place = pos2(middle - galley.size().x / 2.0, bottom - galley.size().y);
+                TextShape::new(place, galley, color)
+            };
+            ui.painter().add(shape);
         }
         let words = match pointed.or(strongest) {
             Some(key) => {

@@ -164,7 +164,6 @@ fn a_hovered_token_shows_where_the_head_looked_and_a_click_keeps_it() {
     assert!(shared.borrow().sample.focus().is_none(), "let go with the pointer");
     let press = |harness: &mut Harness<'_>| {
         harness.drag_at(third);
-        harness.run();
         harness.drop_at(third);
         harness.run();
         harness.hover_at(away);

@@ -11,9 +11,9 @@ const CUT: Cut = Cut { head: HeadId { layer: 0, head: 0 }, query: 2, key: 1 };
 fn click_with(harness: &mut Harness<'_>, button: PointerButton, modifiers: Modifiers) {
     let pos = place(harness, CUT.query, CUT.key);
     for pressed in [true, false] {
-        harness.event_modifiers(egui::Event::PointerButton { pos, button, pressed, modifiers }, modifiers);
-        harness.run();
+        harness.event(egui::Event::PointerButton { pos, button, pressed, modifiers });
     }
+    harness.run();
 }
 
 fn place(harness: &Harness<'_>, query: usize, key: usize) -> egui::Pos2 {
