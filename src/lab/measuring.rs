@@ -49,9 +49,9 @@ impl Measuring {
 
 impl Measuring {
     /// What is to be told where it is given up: a mean over what was seen is whole.
-    pub fn end(self) -> Option<Event> {
+    pub fn cut_short(&mut self) -> Option<Event> {
         match self {
-            Self::Mean(mut mean) if mean.done > 0 => {
+            Self::Mean(mean) if mean.done > 0 => {
                 mean.windows.truncate(mean.done);
                 Some(mean.tell())
             }

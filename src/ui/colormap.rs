@@ -44,7 +44,7 @@ pub fn viridis(value: f32) -> Color32 {
 /// Less, zero, more: a pair of colours that every eye tells apart, on the theme's own ground.
 const DIVERGING: [[[u8; 3]; 5]; 2] = [
     [[12, 70, 160], [120, 170, 225], [250, 250, 248], [235, 160, 80], [160, 70, 0]],
-    [[130, 200, 255], [45, 105, 175], [24, 26, 30], [175, 95, 20], [255, 190, 90]],
+    [[140, 205, 255], [55, 120, 200], [24, 26, 30], [200, 110, 25], [255, 195, 95]],
 ];
 
 static DIVERGING_TABLES: LazyLock<[[Color32; 511]; 2]> =
@@ -118,7 +118,7 @@ impl WeightScale {
 /// A bar of the colour map with the weights at its ends and its middle.
 pub fn legend(ui: &mut Ui, scale: WeightScale) {
     let words = [0.0, 0.5, 1.0].map(|place| format!("{}", scale.weight_at(place)));
-    let response = bar(ui, &[(0.0, &words[0]), (0.5, &words[1]), (1.0, &words[2])], viridis);
+    let response = bar(ui, 88.0, &[(0.0, &words[0]), (0.5, &words[1]), (1.0, &words[2])], viridis);
     let name = match scale {
         WeightScale::Linear => "Colours of the weights, from 0 to 1, linear",
         WeightScale::SquareRoot => "Colours of the weights, from 0 to 1, by their square root",
@@ -132,7 +132,7 @@ pub fn difference_legend(ui: &mut Ui, scale: WeightScale) {
     let half = scale.weight_at(0.5);
     let (less, more) = (format!("-{half}"), format!("+{half}"));
     let words = [(0.0, "-1"), (0.25, &less), (0.5, "0"), (0.75, &more), (1.0, "+1")];
-    let response = bar(ui, &words, |place| diverging(2.0 * place - 1.0, dark));
+    let response = bar(ui, 136.0, &words, |place| diverging(2.0 * place - 1.0, dark));
     let name = match scale {
         WeightScale::Linear => "Colours of the differences, from -1 to 1, linear",
         WeightScale::SquareRoot => "Colours of the differences, from -1 to 1, by their square root",
@@ -150,7 +150,7 @@ pub fn diverging_legend(ui: &mut Ui, limit: f32, what: &str) {
 }
 
 /// A bar of colours with words at places from 0 to 1, the first and the last at its ends.
-fn bar(ui: &mut Ui, words: &[(f32, &str)], color_at: impl Fn(f32) -> Color32) -> Response {
+fn bar(ui: &mut Ui, width: f32, words: &[(f32, &str)], color_at: impl Fn(f32) -> Color32) -> Response {
     let font = TextStyle::Small.resolve(ui.style());
     let color = theme::muted(ui.visuals());
     let labels: Vec<_> = words
@@ -159,7 +159,7 @@ fn bar(ui: &mut Ui, words: &[(f32, &str)], color_at: impl Fn(f32) -> Color32) ->
         .collect();
     let half = |label: Option<&(f32, Arc<Galley>)>| label.map_or(0.0, |(_, galley)| galley.size().x / 2.0);
     let (before, after) = (half(labels.first()), half(labels.last()));
-    let bar = vec2(44.0 * (words.len() - 1) as f32, 8.0);
+    let bar = vec2(width, 8.0);
     let size = vec2(bar.x + before + after, bar.y + ui.text_style_height(&TextStyle::Small) + 1.0);
     let (area, response) = ui.allocate_exact_size(size, Sense::hover());
     let bar = Rect::from_min_size(area.min + vec2(before, 1.0), bar);

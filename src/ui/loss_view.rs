@@ -15,7 +15,8 @@ use eframe::egui::{
 use egui_plot::{FilledArea, Line, LineStyle, Plot, PlotUi, Points, VLine};
 
 use self::readout::Readout;
-use self::scale::{HEADROOM, Scale, end_marks, even_marks, round_above, short_label, step_marks};
+use self::scale::{HEADROOM, Scale, end_marks, round_above, short_label};
+pub(super) use self::scale::{even_marks, plain_label, step_marks};
 use super::actions::{Action, PickPurpose, ViewSettings};
 use super::{parity, theme};
 use crate::lab::protocol::{Step, StepReport, ValidationReport};

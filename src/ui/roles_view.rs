@@ -3,7 +3,7 @@
 mod chart;
 mod table;
 
-use eframe::egui::{Button, ComboBox, ProgressBar, RichText, Ui};
+use eframe::egui::{Button, ComboBox, Label, ProgressBar, RichText, Ui};
 
 use self::chart::Curve;
 use self::table::Table;
@@ -115,7 +115,7 @@ fn table_words(store: &RunStore) -> String {
 }
 
 fn small(ui: &mut Ui, words: String) {
-    ui.add(eframe::egui::Label::new(RichText::new(words).small().color(theme::muted(ui.visuals()))).truncate());
+    ui.add(Label::new(RichText::new(words).small().color(theme::muted(ui.visuals()))).truncate());
 }
 
 #[cfg(test)]

@@ -197,8 +197,7 @@ fn pins(ui: &mut Ui, looked: &View, actions: &mut Vec<Action>) {
 }
 
 /// What is pinned, in a few words.
-#[must_use]
-pub fn pin_text(pin: &Pin) -> String {
+fn pin_text(pin: &Pin) -> String {
     let step = pin.step.map(|step| format!("step {}", grouped(step.0)));
     match (&pin.run, step) {
         (Some(run), Some(step)) => format!("{}, {step}", file_name(run)),
@@ -271,7 +270,7 @@ fn scrubber(ui: &mut Ui, store: &RunStore, ready: &ReadyReport, looked: &View) -
 
     let pointed = response.hover_pos().or_else(|| response.interact_pointer_pos());
     let under = pointed.and_then(|pointer| nearest(kept, track.step_at(pointer)));
-    if response.clicked() || response.dragged() {
+    if response.is_pointer_button_down_on() || response.clicked() {
         response.request_focus();
         let step = under.filter(|_| under != looked.step)?;
         return Some(look(looked, Some(step)));

@@ -140,9 +140,9 @@ impl Worker<'_> {
         Some(subject)
     }
 
-    /// Gives up what is being measured; a mean is then one over fewer windows.
-    pub(super) fn stop_measuring(&mut self) {
-        if let Some(event) = self.measuring.take().and_then(Measuring::end) {
+    /// What is being measured goes no further: a mean is then one over fewer windows.
+    pub(super) fn give_up_measuring(&mut self) {
+        if let Some(event) = self.measuring.as_mut().and_then(Measuring::cut_short) {
             self.outbox.send(event);
         }
     }
@@ -150,7 +150,7 @@ impl Worker<'_> {
     pub(super) fn measure_effects(&mut self, off: Off) {
         let Some(subject) = self.subject_with_text() else { return };
         let means = (off == Off::Mean).then(|| self.looker.means_of(&subject.model, subject.step));
-        self.stop_measuring();
+        self.give_up_measuring();
         let effects = Effects::new(subject, off, means);
         self.outbox.send(Event::Effects(effects.report().clone()));
         self.measuring = Some(Measuring::Effects(Box::new(effects)));
@@ -180,7 +180,7 @@ impl Worker<'_> {
         let subject = Subject { model, step, ..subject };
         match Mean::new(path.to_owned(), &ids, subject, tokenizer, MEAN_WINDOWS_MAX, positions) {
             Ok(mean) => {
-                self.stop_measuring();
+                self.give_up_measuring();
                 self.measuring = Some(Measuring::Mean(Box::new(mean)));
             }
             Err(why) => self.warn(why),
@@ -190,11 +190,19 @@ impl Worker<'_> {
     pub(super) fn measure(&mut self) {
         let Some(measuring) = &mut self.measuring else { return };
         let (told, more) = measuring.advance();
-        if !more {
-            self.measuring = None;
-        }
         if let Some(event) = told {
             self.outbox.send(event);
+        }
+        if !more {
+            self.end_measuring();
+        }
+    }
+
+    /// Nothing is measured any more; what the view's switches cost may have had to wait for it.
+    pub(super) fn end_measuring(&mut self) {
+        let had_to_wait = !matches!(self.measuring.take(), Some(Measuring::Switched(_)));
+        if had_to_wait && !self.looker.view().switches.is_empty() {
+            self.measure_switched();
         }
     }
 

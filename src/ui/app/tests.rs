@@ -507,6 +507,14 @@ fn keys_walk_over_the_kept_steps_and_take_back_switches() {
     view.switches.mlps.insert(0, crate::lab::protocol::Off::Zero);
     window.state_mut().apply(Action::Look(Box::new(view)));
     until(&mut window, "its cost", |app| app.store.switched.is_some());
+    window.state_mut().apply(Action::MeasureEffects(crate::lab::protocol::Off::Zero));
+    let mut view = window.state().view.clone();
+    view.switches.heads.insert(HeadId::default(), crate::lab::protocol::Off::Mean);
+    window.state_mut().apply(Action::Look(Box::new(view)));
+    until(&mut window, "its cost, after the effects", |app| {
+        app.store.switched.as_ref().is_some_and(|report| report.switches == app.view.switches)
+    });
+    window.state_mut().apply(Action::UndoSwitches);
     window.get_by_label("Probe").focus();
     window.run_steps(2);
     window.key_press_modifiers(Modifiers::COMMAND, Key::Z);
@@ -535,7 +543,8 @@ fn a_fork_opens_by_itself_with_its_parents_curve() {
     until(&mut window, "the fork", |app| app.store.ready.as_ref().is_some_and(|ready| ready.parent.is_some()));
     until(&mut window, "its parent's curve", |app| !app.overlays.is_empty());
     assert_eq!(window.state().store.loss.last_step(), Some(step.0));
-    let name = format!("{}, forked from it at step {}", crate::ui::draft::file_name(&parent), step.0);
+    let (parent, step) = (crate::ui::draft::file_name(&parent), crate::recipe::grouped(step.0));
+    let name = format!("{parent}, forked from it at step {step}");
     assert_eq!(window.query_all_by_label(&name).count(), 1, "{name}");
 }
 

@@ -3,8 +3,7 @@
 use eframe::egui::Ui;
 
 use super::super::actions::{Action, Compare, ViewSettings};
-use super::super::timeline::pin_text;
-use super::super::{colormap, theme};
+use super::super::colormap;
 use super::{AttentionState, scale_of};
 use crate::lab::protocol::{AttentionSnapshot, HeadId};
 
@@ -115,7 +114,9 @@ fn has(snapshot: &AttentionSnapshot, head: HeadId) -> bool {
 
 /// The switch between the two moments, while one is pinned.
 pub(super) fn switch_ui(ui: &mut Ui, state: &AttentionState<'_>, actions: &mut Vec<Action>) {
-    let Some(pin) = &state.looked.pin else { return };
+    if state.looked.pin.is_none() {
+        return;
+    }
     ui.horizontal_wrapped(|ui| {
         let mut compare = state.view.compare;
         for (value, name, tip) in [
@@ -129,7 +130,6 @@ pub(super) fn switch_ui(ui: &mut Ui, state: &AttentionState<'_>, actions: &mut V
         if compare == Compare::Difference {
             colormap::difference_legend(ui, scale_of(state.view));
         }
-        ui.label(theme::number(format!("pinned: {}", pin_text(pin))).weak());
         if compare != state.view.compare {
             actions.push(Action::SetView(Box::new(ViewSettings { compare, ..state.view.clone() })));
         }

@@ -156,7 +156,7 @@ impl AttentionView {
             if let Some(off) = off {
                 thumbnail::paint_off(ui, cell, off);
             }
-            response.on_hover_text(known.words(part, off))
+            response.on_hover_ui(|ui| drop(ui.label(known.words(part, off))))
         };
         frame(ui, cell, &response, selected);
         response
@@ -230,7 +230,10 @@ fn mlp(
         Some(off) => thumbnail::paint_off(ui, cell, off),
         None => known.paint_mlp(ui, cell, part),
     }
-    let response = response.on_hover_text(format!("{}\na click switches it", known.words(part, off)));
+    let response = response.on_hover_ui(|ui| {
+        ui.label(known.words(part, off));
+        ui.weak("a click switches it");
+    });
     frame(ui, cell, &response, false);
     part.menu(&response, state.looked, actions);
     if response.clicked() {

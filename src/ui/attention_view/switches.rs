@@ -4,7 +4,6 @@ use eframe::egui::{Align, Button, Label, Layout, Response, RichText, Ui};
 
 use super::super::actions::Action;
 use super::super::draft::file_name;
-use super::super::theme;
 use super::AttentionState;
 use crate::lab::protocol::{HeadId, Off, Switches, View};
 use crate::recipe::grouped;
@@ -104,7 +103,7 @@ pub(super) fn line(ui: &mut Ui, state: &AttentionState<'_>, actions: &mut Vec<Ac
                         None => RichText::new("Ctrl+click switches a head or MLP off").weak(),
                     }
                 } else {
-                    theme::number(cost(state))
+                    RichText::new(cost(state))
                 };
                 ui.add(Label::new(text).truncate());
             });

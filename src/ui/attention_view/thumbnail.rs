@@ -9,7 +9,7 @@ use super::switches::Part;
 use crate::lab::protocol::{EffectsReport, HeadReport, Off, Role, RoleReport, RoleScores};
 
 /// Smaller thumbnails have no room for a number.
-const NUMBER_FROM: f32 = 54.0;
+const NUMBER_FROM: f32 = 40.0;
 
 /// What is known of the parts at the shown step, beside their attention.
 pub(super) struct Known<'a> {

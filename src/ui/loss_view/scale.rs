@@ -39,7 +39,7 @@ fn round_stride(rough: f64) -> f64 {
 }
 
 /// Marks at multiples of a round number, two of the thinnest grid spacings apart or more.
-pub(super) fn even_marks(input: GridInput) -> Vec<GridMark> {
+pub(in crate::ui) fn even_marks(input: GridInput) -> Vec<GridMark> {
     let stride = round_stride((2.0 * input.base_step_size).max(1e-12));
     let first = (input.bounds.0 / stride).ceil();
     let marks = (0..200).map(|index| GridMark { value: (first + f64::from(index)) * stride, step_size: stride });
@@ -47,7 +47,7 @@ pub(super) fn even_marks(input: GridInput) -> Vec<GridMark> {
 }
 
 /// Marks of whole steps, wide enough apart for `100,000`.
-pub(super) fn step_marks(input: GridInput) -> Vec<GridMark> {
+pub(in crate::ui) fn step_marks(input: GridInput) -> Vec<GridMark> {
     even_marks(GridInput { base_step_size: (2.5 * input.base_step_size).max(0.5), ..input })
 }
 
@@ -89,7 +89,7 @@ pub(super) fn log_marks(input: GridInput) -> Vec<GridMark> {
 }
 
 /// As many decimals as the distance of the marks asks for.
-pub(super) fn plain_label(mark: GridMark) -> String {
+pub(in crate::ui) fn plain_label(mark: GridMark) -> String {
     let decimals = (-(mark.step_size * 1.001).log10().floor()).clamp(0.0, 9.0) as usize;
     format!("{:.decimals$}", mark.value.abs())
 }

@@ -1,8 +1,9 @@
 //! One score of every head over the kept steps.
 
-use eframe::egui::{Color32, Pos2, Role as Widget, Ui, WidgetInfo, vec2};
+use eframe::egui::{Color32, Pos2, Rangef, Role as Widget, Sense, TextStyle, Ui, UiBuilder, WidgetInfo, vec2};
 use egui_plot::{Line, Plot, PlotPoint, PlotUi, Points, VLine};
 
+use super::super::loss_view::{even_marks, plain_label, step_marks};
 use super::super::theme;
 use super::{head_text, small};
 use crate::lab::protocol::{HeadId, HeadReport, Role, RoleReport, Step};
@@ -72,14 +73,18 @@ pub(super) fn ui(
         .filter(|head| !pruned.contains(&(head.layer, head.head)))
         .collect();
     // The place is taken before it is known what is hovered.
-    let line = ui.text_style_height(&eframe::egui::TextStyle::Small);
-    let (words_area, _) = ui.allocate_exact_size(vec2(ui.available_width(), line), eframe::egui::Sense::hover());
+    let line = ui.text_style_height(&TextStyle::Small);
+    let (words_area, _) = ui.allocate_exact_size(vec2(ui.available_width(), line), Sense::hover());
     let plot = Plot::new("roles")
         .height(height)
         .show_y(false)
         .show_x(false)
         .allow_scroll(false)
         .y_axis_min_width(40.0)
+        .grid_spacing(Rangef::new(12.0, 240.0))
+        .x_grid_spacer(step_marks)
+        .y_grid_spacer(even_marks)
+        .y_axis_formatter(|mark, _| plain_label(mark))
         .include_x(0.0)
         .include_y(0.0)
         .set_margin_fraction(vec2(0.015, 0.06))
@@ -126,7 +131,7 @@ pub(super) fn ui(
             report.map_or_else(String::new, |report| last_words(report, curve, head))
         },
     );
-    let mut above = ui.new_child(eframe::egui::UiBuilder::new().max_rect(words_area));
+    let mut above = ui.new_child(UiBuilder::new().max_rect(words_area));
     small(&mut above, words);
     near.filter(|_| drawn.response.clicked())
 }

@@ -1,6 +1,8 @@
 //! All parts of the model with their numbers, sorted by any of them. Only the rows in sight are drawn.
 
-use eframe::egui::{Align2, FontId, Rect, Role as Widget, ScrollArea, Sense, TextStyle, Ui, WidgetInfo, pos2, vec2};
+use eframe::egui::{
+    Align2, FontId, Rect, Role as Widget, ScrollArea, Sense, TextStyle, Ui, Vec2, WidgetInfo, pos2, vec2,
+};
 
 use super::super::theme;
 use super::{head_text, small, table_words};
@@ -181,7 +183,7 @@ fn rows(store: &RunStore, attention: &AttentionSnapshot) -> Vec<Row> {
 }
 
 /// One row; true when it was clicked.
-fn row_ui(ui: &mut Ui, size: eframe::egui::Vec2, row: Row, numbers: &Numbers<'_>, selected: HeadId) -> bool {
+fn row_ui(ui: &mut Ui, size: Vec2, row: Row, numbers: &Numbers<'_>, selected: HeadId) -> bool {
     let (area, _) = ui.allocate_exact_size(size, Sense::hover());
     let response = ui.interact(area, ui.make_persistent_id(("part", row.layer, row.head)), Sense::click());
     let name = match row.head {

@@ -166,6 +166,7 @@ fn heads_and_mlps_are_switched_and_the_cost_is_told_once_it_is_measured() {
 fn a_pruned_head_is_an_empty_cell_that_cannot_be_switched_and_a_made_run_can_be_opened() {
     let (mut harness, shared) = grid(2, 2);
     shared.borrow_mut().store.ready.as_mut().expect("ready").recipe.model.pruned = vec![(0, 1)];
+    shared.borrow_mut().attention.thumbnails.clear();
     shared.borrow_mut().store.apply(Event::Made { what: "a run".into(), run: "runs/one-pruned".into() });
     harness.run();
     assert_eq!(shared.borrow().attention.thumbnails.len(), 3);
