@@ -144,7 +144,8 @@ pub fn difference_legend(ui: &mut Ui, scale: WeightScale) {
 pub fn diverging_legend(ui: &mut Ui, limit: f32, what: &str) {
     let dark = ui.visuals().dark_mode;
     let (less, more) = (format!("{:.2}", -limit), format!("+{limit:.2}"));
-    let response = bar(ui, &[(0.0, &less), (0.5, "0"), (1.0, &more)], |place| diverging(2.0 * place - 1.0, dark));
+    let response =
+        bar(ui, 110.0, &[(0.0, &less), (0.5, "0"), (1.0, &more)], |place| diverging(2.0 * place - 1.0, dark));
     let name = format!("Colours of {what}, from {less} to {more}, zero in the middle");
     response.widget_info(|| WidgetInfo::labeled(Role::Image, true, &name));
 }
