@@ -23,6 +23,8 @@ use crate::lab::protocol::{DeviceChoice, DeviceClass, DeviceReport};
 const LIST_LIMIT: Duration = Duration::from_secs(20);
 /// How long the test of a recipe may take on an adapter: a software adapter compiles its kernels for half a minute.
 const PROBE_LIMIT: Duration = Duration::from_secs(180);
+/// How often a test that takes long is spoken of.
+const TELL_INTERVAL: Duration = Duration::from_secs(5);
 
 /// One graphics adapter as wgpu lists it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -232,6 +234,8 @@ fn choose<'a>(
 }
 
 /// Tests an adapter with `trial` in a child process, once in this process's life. Returns what was found, in words.
+///
+/// Here the model's kernels are compiled. Nothing tunes them, and it is the driver that keeps them for the next start.
 fn test(
     adapter: &Adapter,
     trial: &str,
@@ -243,8 +247,17 @@ fn test(
         return Ok(finding.clone());
     }
     let name = adapter.name.clone();
-    say(format!("testing {name} in a process of its own (its kernels are compiled the first time)…"));
-    match run_child(&["doctor", "--probe", &name, "--trial", trial], PROBE_LIMIT, goes_on) {
+    let what = format!("preparing kernels on {name}: the driver compiles them in a process of its own, for a test…");
+    say(what.clone());
+    let (started, mut told) = (Instant::now(), Duration::ZERO);
+    let mut goes_on = || {
+        if started.elapsed() >= told + TELL_INTERVAL {
+            told += TELL_INTERVAL;
+            say(format!("{what} {} s", told.as_secs()));
+        }
+        goes_on()
+    };
+    match run_child(&["doctor", "--probe", &name, "--trial", trial], PROBE_LIMIT, &mut goes_on) {
         Ok(finding) => {
             let finding = finding.trim().to_owned();
             lock(&PASSED).insert(key, finding.clone());

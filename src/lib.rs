@@ -25,8 +25,9 @@
 //! | [`device`] | adapters: list, try in a child process, open, explain | protocol |
 //! | [`lab`] | the worker thread, the file desk, and single questions | all of the above |
 //! | [`store`] | what is known of a run | protocol, recipe |
-//! | [`headless`] | the command line | lab, runs, preset, recipe |
-//! | [`ui`] | the window | store, lab's protocol, handle and desk, preset, recipe |
+//! | [`findings`] | what was measured, as text for other programs: JSON, CSV, a page | protocol, recipe |
+//! | [`headless`] | the command line | lab, runs, findings, preset, recipe |
+//! | [`ui`] | the window | store, findings, lab's protocol, handle and desk, preset, recipe |
 //!
 //! # Invariants
 //!
@@ -44,6 +45,7 @@
 //!    with it, and nothing that was there is replaced before the new thing is whole.
 
 pub mod device;
+pub mod findings;
 pub mod headless;
 pub mod kernels;
 pub mod lab;

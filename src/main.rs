@@ -17,6 +17,8 @@ fn main() -> ExitCode {
     let done = match job {
         #[cfg(feature = "gui")]
         Some(headless::Job::Screenshots { out }) => headlight::ui::screenshots(&out).map(|()| ExitCode::SUCCESS),
+        #[cfg(feature = "gui")]
+        Some(headless::Job::Bench(arguments)) if arguments.what.includes_window() => bench(arguments),
         Some(job) => headless::run(job),
         None => start_window(window),
     };
@@ -29,6 +31,16 @@ fn main() -> ExitCode {
         eprintln!("headlight: {error:#}");
         ExitCode::FAILURE
     })
+}
+
+/// What the command line measures, and then the window.
+#[cfg(feature = "gui")]
+fn bench(arguments: headless::BenchArguments) -> anyhow::Result<ExitCode> {
+    let (first_frame, json) = (arguments.first_frame, arguments.json);
+    if arguments.what == headless::BenchKind::All {
+        headless::run(headless::Job::Bench(arguments))?;
+    }
+    headlight::ui::bench(first_frame, json)
 }
 
 #[cfg(feature = "gui")]

@@ -43,13 +43,25 @@ pub enum Job {
     Logits(PromptArguments),
     /// The attention of every head on a prompt.
     Attention(PromptArguments),
+    /// What each head does: role scores on a prompt, or on the standard test (random tokens twice).
+    Heads(HeadsArguments),
+    /// Validation loss without each head and each MLP, less the loss.
+    Effects(EffectsArguments),
+    /// The prediction after each layer (logit lens), and the parts of a logit.
+    Lens(LensArguments),
+    /// Write an HTML page of what every head does on a prompt: one file that opens in any browser, also offline.
+    Page(PageArguments),
+    /// Make a run that goes on from a kept step of another.
+    Fork(ForkArguments),
+    /// Make a run without some heads of another's model.
+    Prune(PruneArguments),
     /// Make a run of a model in Hugging Face's folder format.
     Import(ImportArguments),
     /// Compare a model's folder with the reference of another program in it.
     Parity(ParityArguments),
     /// Take a run's model away.
     Export(ExportArguments),
-    /// Time training steps or sampled tokens on this machine.
+    /// Time training steps, sampled tokens, training that is watched, or the window, on this machine.
     Bench(BenchArguments),
     /// What this machine can compute on, what would be chosen, and why.
     Doctor(DoctorArguments),
@@ -121,6 +133,9 @@ pub struct ModelArguments {
     /// Take the checkpoint with the lowest validation loss instead of the last.
     #[arg(long)]
     pub best: bool,
+    /// Take this step of the timeline.
+    #[arg(long, conflicts_with = "best")]
+    pub step: Option<u64>,
     /// auto, cpu, gpu, or part of an adapter's name.
     #[arg(long, default_value = "cpu")]
     pub device: String,
@@ -167,6 +182,100 @@ pub struct PromptArguments {
     pub ids: Option<Vec<u32>>,
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct HeadsArguments {
+    #[command(flatten)]
+    pub model: ModelArguments,
+    /// Score the heads on this text instead of the standard test.
+    #[arg(long, conflicts_with = "ids")]
+    pub prompt: Option<String>,
+    /// Score the heads on these token numbers, separated by commas.
+    #[arg(long, value_delimiter = ',')]
+    pub ids: Option<Vec<u32>>,
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct EffectsArguments {
+    #[command(flatten)]
+    pub model: ModelArguments,
+    /// What a part that is switched off writes instead: nothing, or its mean.
+    #[arg(long, default_value = "zero")]
+    pub off: OffName,
+    /// Another text; its last tenth is measured on.
+    #[arg(long)]
+    pub text: Option<PathBuf>,
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum OffName {
+    Zero,
+    Mean,
+}
+
+#[derive(Debug, Args)]
+pub struct LensArguments {
+    #[command(flatten)]
+    pub prompt: PromptArguments,
+    /// Also take apart the logit after this position, counted from 0.
+    #[arg(long)]
+    pub attribute: Option<usize>,
+    /// The number of the token whose logit that is; else the likeliest one's.
+    #[arg(long, requires = "attribute")]
+    pub token: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub struct PageArguments {
+    #[command(flatten)]
+    pub prompt: PromptArguments,
+    /// The file to write.
+    #[arg(long)]
+    pub out: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct ForkArguments {
+    /// The run's folder.
+    pub run: PathBuf,
+    /// A step of its timeline.
+    #[arg(long)]
+    pub step: u64,
+    /// Train as this preset file says, instead of as the run did.
+    #[arg(long)]
+    pub recipe: Option<PathBuf>,
+    /// Length of the run; the learning rate's schedule ends here.
+    #[arg(long)]
+    pub steps: Option<u64>,
+    /// A new peak of the learning rate's schedule, whose shape stays.
+    #[arg(long)]
+    pub learning_rate: Option<f64>,
+    /// Another order of the data.
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// The new run's folder; it must not exist yet, or be empty.
+    #[arg(long)]
+    pub out: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct PruneArguments {
+    #[command(flatten)]
+    pub model: ModelArguments,
+    /// The heads that go, as layer.head counted from 1, separated by commas: 1.2,3.4
+    #[arg(long, value_delimiter = ',', required = true)]
+    pub heads: Vec<String>,
+    /// What they wrote is missing, or its mean goes on in a bias.
+    #[arg(long, default_value = "zero")]
+    pub off: OffName,
+    /// The new run's folder; it must not exist yet, or be empty.
+    #[arg(long)]
+    pub out: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -258,20 +367,45 @@ pub struct BenchArguments {
     pub context: Option<usize>,
     #[arg(long)]
     pub batch: Option<usize>,
+    /// Distinct tokens of the text, at most 20,000.
+    #[arg(long, default_value_t = 65, value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    pub vocabulary: u32,
     /// Training steps; the first ten are not counted.
     #[arg(long, default_value_t = 110)]
     pub steps: usize,
     /// auto, cpu, gpu, or part of an adapter's name.
     #[arg(long, default_value = "cpu")]
     pub device: String,
+    /// Threads of the CPU's operations; else all cores.
+    #[arg(long)]
+    pub threads: Option<usize>,
     #[arg(long)]
     pub json: bool,
+    /// Make the window's first frame and end: what the process that times it waits for.
+    #[arg(long, hide = true)]
+    pub first_frame: bool,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum BenchKind {
+    /// Training steps.
     Train,
+    /// Tokens drawn one after the other.
     Sample,
+    /// Training with the attention shown ten times a second, and without.
+    Watch,
+    /// The window's frames, its start, and what it takes at rest.
+    Ui,
+    /// Each of these.
+    All,
+}
+
+impl BenchKind {
+    /// Whether the window has a part in it, which is not the command line's to measure.
+    #[must_use]
+    pub fn includes_window(self) -> bool {
+        matches!(self, Self::Ui | Self::All)
+    }
 }
 
 #[derive(Debug, Args)]

@@ -8,10 +8,11 @@ macro_rules! say {
 }
 
 mod args;
+mod insight;
 mod questions;
 mod train;
 
-pub use args::{Arguments, Job, WindowArguments};
+pub use args::{Arguments, BenchArguments, BenchKind, Job, WindowArguments};
 
 use std::process::ExitCode;
 
@@ -29,6 +30,12 @@ pub fn run(job: Job) -> Result<ExitCode> {
         Job::Sample(arguments) => questions::sample(&arguments),
         Job::Logits(arguments) => questions::logits(&arguments),
         Job::Attention(arguments) => questions::attention(&arguments),
+        Job::Heads(arguments) => insight::heads(&arguments),
+        Job::Effects(arguments) => insight::effects(&arguments),
+        Job::Lens(arguments) => insight::lens(&arguments),
+        Job::Page(arguments) => insight::page(&arguments),
+        Job::Fork(arguments) => insight::fork(&arguments),
+        Job::Prune(arguments) => insight::prune(&arguments),
         Job::Import(arguments) => questions::import(&arguments),
         Job::Parity(arguments) => questions::parity(&arguments),
         Job::Export(arguments) => questions::export(&arguments),

@@ -11,11 +11,11 @@ use super::args::{
     ModelArguments, ParityArguments, PromptArguments, SampleArguments,
 };
 use super::train;
-use crate::lab::ask::{self, Opened, Prompt};
+use crate::lab::ask::{self, Moment, Opened, Prompt};
 use crate::lab::bench;
 use crate::lab::handle::Place;
 use crate::lab::import;
-use crate::lab::protocol::{DeviceChoice, ExportFormat, HeadId};
+use crate::lab::protocol::{DeviceChoice, ExportFormat, HeadId, Step};
 use crate::lab::trial::{Trial, UNSOUND};
 use crate::preset;
 use crate::recipe::{TextSource, bytes_text, grouped};
@@ -27,9 +27,10 @@ const TRIAL_VOCABULARY: usize = 65;
 const IMPORT_PRESET: &str = "nanogpt-cpu";
 const IMPORT_RATES: (f64, f64) = (3e-4, 3e-5);
 
-fn open(arguments: &ModelArguments) -> Result<Opened> {
-    let kept = if arguments.best { Kept::Best } else { Kept::Last };
-    let opened = Opened::open(&arguments.run, kept, &DeviceChoice::from(arguments.device.as_str()))?;
+pub(super) fn open(arguments: &ModelArguments) -> Result<Opened> {
+    let kept = Moment::Kept(if arguments.best { Kept::Best } else { Kept::Last });
+    let moment = arguments.step.map_or(kept, |step| Moment::Step(Step(step)));
+    let opened = Opened::open(&arguments.run, moment, &DeviceChoice::from(arguments.device.as_str()))?;
     tell_note(opened.trouble.as_deref().unwrap_or_default());
     Ok(opened)
 }
@@ -67,16 +68,21 @@ pub(super) fn sample(arguments: &SampleArguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn prompt_of(arguments: &PromptArguments) -> Prompt {
-    match (&arguments.ids, &arguments.prompt) {
-        (Some(ids), _) => Prompt::Ids(ids.clone()),
-        (None, text) => Prompt::Text(text.clone().unwrap_or_default()),
+pub(super) fn prompt_of(text: Option<&str>, ids: Option<&[u32]>) -> Option<Prompt> {
+    match (ids, text) {
+        (Some(ids), _) => Some(Prompt::Ids(ids.to_vec())),
+        (None, text) => text.map(|text| Prompt::Text(text.to_owned())),
     }
+}
+
+pub(super) fn prompt(arguments: &PromptArguments) -> Prompt {
+    let given = prompt_of(arguments.prompt.as_deref(), arguments.ids.as_deref());
+    given.expect("one of them is required")
 }
 
 pub(super) fn logits(arguments: &PromptArguments) -> Result<ExitCode> {
     let opened = open(&arguments.model)?;
-    let (logits, note) = opened.logits(&prompt_of(arguments))?;
+    let (logits, note) = opened.logits(&prompt(arguments))?;
     tell_note(&note);
     if arguments.json {
         say!("{}", json!({ "logits": logits }));
@@ -93,7 +99,7 @@ pub(super) fn logits(arguments: &PromptArguments) -> Result<ExitCode> {
 }
 
 pub(super) fn attention(arguments: &PromptArguments) -> Result<ExitCode> {
-    let snapshot = open(&arguments.model)?.attention(&prompt_of(arguments))?;
+    let snapshot = open(&arguments.model)?.attention(&prompt(arguments))?;
     tell_note(&snapshot.note);
     let length = snapshot.tokens.len();
     let heads = |layer| (0..snapshot.heads).map(move |head| HeadId { layer, head });
@@ -188,24 +194,55 @@ pub(super) fn bench(arguments: &BenchArguments) -> Result<ExitCode> {
         *size = wanted.unwrap_or(*size);
     }
     let choice = DeviceChoice::from(arguments.device.as_str());
-    let timing = match arguments.what {
-        BenchKind::Train => bench::train(&recipe, arguments.steps, &choice)?,
-        BenchKind::Sample => bench::sample(&recipe, &choice)?,
-    };
-    if arguments.json {
-        say!("{}", serde_json::to_string(&timing)?);
-    } else {
-        let ms = timing.ms_per_step.or(timing.ms_per_token).unwrap_or_default();
-        let weights = grouped(timing.parameters);
-        let rate = grouped(timing.tokens_per_sec as u64);
-        let each = if timing.ms_per_step.is_some() { "step" } else { "token" };
-        say!(
-            "{}, {} threads, {weights} weights: {ms:.2} ms a {each} (median), {rate} tokens/s",
-            timing.engine,
-            timing.threads
-        );
+    if let Some(threads) = arguments.threads {
+        bench::limit_threads(threads);
+    }
+    let wanted = |kind| arguments.what == kind || arguments.what == BenchKind::All;
+    if arguments.what == BenchKind::Ui {
+        bail!("this build has no window to measure");
+    }
+    if wanted(BenchKind::Train) {
+        say_timing(&bench::train(&recipe, arguments.vocabulary, arguments.steps, &choice)?, "step", arguments.json)?;
+    }
+    if wanted(BenchKind::Sample) {
+        say_timing(&bench::sample(&recipe, arguments.vocabulary, &choice)?, "token", arguments.json)?;
+    }
+    if wanted(BenchKind::Watch) {
+        say_watching(&bench::watch(&recipe, &choice)?, arguments.json)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn say_timing(timing: &bench::Timing, each: &str, json: bool) -> Result<()> {
+    if json {
+        say!("{}", serde_json::to_string(timing)?);
+        return Ok(());
+    }
+    let ms = timing.ms_per_step.or(timing.ms_per_token).unwrap_or_default();
+    let (weights, rate) = (grouped(timing.parameters), grouped(timing.tokens_per_sec as u64));
+    let memory = timing.peak_memory_bytes.map_or_else(String::new, |bytes| format!(", at most {}", bytes_text(bytes)));
+    say!(
+        "{}, {} threads, {weights} weights: {ms:.2} ms a {each} (median), {rate} tokens/s{memory}",
+        timing.engine,
+        timing.threads
+    );
+    Ok(())
+}
+
+fn say_watching(found: &bench::Watching, json: bool) -> Result<()> {
+    if json {
+        say!("{}", serde_json::to_string(found)?);
+        return Ok(());
+    }
+    let bench::Watching { heads, probe_tokens, tokens_per_sec, tokens_per_sec_watched, snapshots_per_sec, .. } = found;
+    say!(
+        "{heads} heads of {probe_tokens}² watched: {} tokens/s with {snapshots_per_sec:.1} snapshots a second, {} without \
+         ({:+.1} %)",
+        grouped(*tokens_per_sec_watched as u64),
+        grouped(*tokens_per_sec as u64),
+        100.0 * (tokens_per_sec_watched / tokens_per_sec - 1.0)
+    );
+    Ok(())
 }
 
 pub(super) fn doctor(arguments: &DoctorArguments) -> Result<ExitCode> {
@@ -252,7 +289,7 @@ pub(super) fn doctor(arguments: &DoctorArguments) -> Result<ExitCode> {
     Ok(if found.error.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn tell_note(note: &str) {
+pub(super) fn tell_note(note: &str) {
     if !note.is_empty() {
         eprintln!("note: {note}");
     }

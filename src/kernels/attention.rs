@@ -3,14 +3,15 @@
 //!
 //! Queries are taken in blocks, and a block only meets the keys up to its end, so that nearly half of the square of
 //! scores is never computed. The weights are kept for the backward pass; without one, a block's live in a scratch that
-//! is used again.
+//! is used again. Dropout is drawn anew in the backward pass.
 
 use burn::backend::TensorMetadata;
 use burn::backend::flex::FlexTensor;
 
-use super::host::{Shared, contiguous, tensor, values};
+use super::dropout::DropoutMask;
+use super::host::{Shared, contiguous, spread_chunks, tensor, values};
 use super::matmul::{Matrix, product_at};
-use super::memory::{buffer, scratch};
+use super::memory::{Block, buffer, scratch};
 use super::team::spread;
 use super::vector::{exp, fma, largest, sum_of, vectorised};
 
@@ -81,10 +82,37 @@ pub(super) struct State {
     fused: FlexTensor,   // [batch, position, (heads + 2 × groups) × head_width]
     weights: FlexTensor, // [batch, head, query, key]; right of a block's last key is whatever was there
     sizes: Sizes,
+    mask: Option<DropoutMask>,
+}
+
+/// The weights that are used: what dropout leaves of them, or all.
+struct Used(Option<(DropoutMask, Block)>);
+
+impl Used {
+    fn new(mask: Option<DropoutMask>, sizes: &Sizes) -> Self {
+        Self(mask.map(|mask| (mask, scratch(BLOCK.min(sizes.length) * sizes.length))))
+    }
+
+    /// Of a block's weights, `stride` apart, that are those of the queries `first..end` of head number `part` of all.
+    fn of<'a>(&'a mut self, weights: &'a [f32], stride: usize, first: usize, end: usize, part: usize) -> &'a [f32] {
+        let Some((mask, left)) = &mut self.0 else { return weights };
+        for (query, (left, weights)) in (first..end).zip(left.chunks_mut(stride).zip(weights.chunks(stride))) {
+            let (seen, future) = left[..end].split_at_mut(query + 1);
+            mask.drop_row(part * stride + query, &weights[..=query], seen);
+            future.fill(0.0);
+        }
+        &left[..weights.len()]
+    }
 }
 
 /// The mixed values `[batch, position, heads × head_width]`, and with `keep` what the backward pass needs.
-pub(super) fn forward(fused: FlexTensor, heads: usize, groups: usize, keep: bool) -> (FlexTensor, Option<State>) {
+pub(super) fn forward(
+    fused: FlexTensor,
+    heads: usize,
+    groups: usize,
+    mask: Option<DropoutMask>,
+    keep: bool,
+) -> (FlexTensor, Option<State>) {
     let fused = contiguous(fused);
     let sizes = Sizes::of(&fused, heads, groups);
     let Sizes { batch, length, .. } = sizes;
@@ -93,29 +121,44 @@ pub(super) fn forward(fused: FlexTensor, heads: usize, groups: usize, keep: bool
     let mut mixed = buffer(batch * length * sizes.mixed_width());
     let (weights, out) = (Shared::new(&mut kept), Shared::new(&mut mixed));
     spread(batch * heads, |part| {
-        let (sequence, head) = (part / heads, part % heads);
+        let used = Used::new(mask, &sizes);
         if keep {
             // SAFETY: each part has its own square.
             let weights = unsafe { weights.slice(part * square..(part + 1) * square) };
-            mix(&sizes, values(&fused), &out, sequence, head, |first| first * length, weights);
+            mix(&sizes, values(&fused), &out, part, |first| first * length, weights, used);
         } else {
-            mix(&sizes, values(&fused), &out, sequence, head, |_| 0, &mut scratch(BLOCK.min(length) * length));
+            mix(&sizes, values(&fused), &out, part, |_| 0, &mut scratch(BLOCK.min(length) * length), used);
         }
     });
-    let state = keep.then(|| State { fused, weights: tensor(kept, [batch, heads, length, length]), sizes });
+    let state = keep.then(|| State { fused, weights: tensor(kept, [batch, heads, length, length]), sizes, mask });
     (tensor(mixed, [batch, length, sizes.mixed_width()]), state)
 }
 
-/// One head. `weights_at` says where in `weights` the block that begins with a query puts its rows, `length` apart.
+/// The mixed values without dropout, and the weights that mixed them, `[batch, head, query, key]`, 0 for later keys.
+pub(super) fn traced(fused: FlexTensor, heads: usize, groups: usize) -> (FlexTensor, FlexTensor) {
+    let (mixed, state) = forward(fused, heads, groups, None, true);
+    let State { mut weights, sizes, .. } = state.expect("it was to be kept");
+    let length = sizes.length;
+    spread_chunks(weights.storage_mut(), length * length, |_, weights| {
+        for (first, end) in sizes.blocks() {
+            weights[first * length..end * length].chunks_exact_mut(length).for_each(|row| row[end..].fill(0.0));
+        }
+    });
+    (mixed, weights)
+}
+
+/// Head number `part` of all. `weights_at` says where in `weights` the block that begins with a query puts its rows,
+/// `length` apart.
 fn mix(
     sizes: &Sizes,
     fused: &[f32],
     out: &Shared<'_>,
-    sequence: usize,
-    head: usize,
+    part: usize,
     weights_at: impl Fn(usize) -> usize,
     weights: &mut [f32],
+    mut used: Used,
 ) {
+    let (sequence, head) = (part / sizes.heads, part % sizes.heads);
     let (width, length) = (sizes.fused_width(), sizes.length);
     let group = head * sizes.groups / sizes.heads;
     let query = sizes.place(sequence, head);
@@ -131,7 +174,7 @@ fn mix(
         // SAFETY: `weights` is borrowed mutably and holds `rows` rows of `end` numbers, `length` apart.
         unsafe { product_at(weights.as_mut_ptr(), length, query, key.transposed(), sizes.scale(), false) };
         softmax_rows(weights, length, first, end);
-        let weights = Matrix::with_stride(weights, rows, end, length);
+        let weights = Matrix::with_stride(used.of(weights, length, first, end, part), rows, end, length);
         let place = sizes.mixed_place(sequence, head) + first * sizes.mixed_width();
         let place = out.pointer(place, sizes.extent(rows, sizes.mixed_width()));
         // SAFETY: each part has the columns of its own head and sequence.
@@ -141,7 +184,8 @@ fn mix(
 
 /// The gradient of the fused tensor from that of the mixed values.
 ///
-/// With P the weights and dO the gradient: dV = Pᵀ·dO, dP = dO·Vᵀ, dS = P ∘ (dP − Σ dP ∘ P), dQ = dS·K, dK = dSᵀ·Q.
+/// With P the weights, U what dropout leaves of them (P ∘ m, or P itself) and dO the gradient: dV = Uᵀ·dO, dU = dO·Vᵀ,
+/// dP = dU ∘ m, dS = P ∘ (dP − Σ dP ∘ P) = dU ∘ U − P · Σ dU ∘ U, dQ = dS·K, dK = dSᵀ·Q.
 pub(super) fn backward(state: &State, gradient: FlexTensor) -> FlexTensor {
     let gradient = contiguous(gradient);
     let sizes = state.sizes;
@@ -150,9 +194,11 @@ pub(super) fn backward(state: &State, gradient: FlexTensor) -> FlexTensor {
     spread(sizes.batch * sizes.groups, |part| {
         let (sequence, group) = (part / sizes.groups, part % sizes.groups);
         let mut scratch = scratch(BLOCK.min(sizes.length) * sizes.length);
+        let mut used = Used::new(state.mask, &sizes);
         let members = sizes.heads / sizes.groups;
         for member in 0..members {
-            head_gradients(state, values(&gradient), &out, sequence, group * members + member, &mut scratch);
+            let part = sequence * sizes.heads + group * members + member;
+            head_gradients(state, values(&gradient), &out, part, &mut scratch, &mut used);
         }
     });
     tensor(found, state.fused.shape())
@@ -162,16 +208,17 @@ fn head_gradients(
     state: &State,
     gradient: &[f32],
     out: &Shared<'_>,
-    sequence: usize,
-    head: usize,
+    part: usize,
     scratch: &mut [f32],
+    used: &mut Used,
 ) {
     let sizes = &state.sizes;
+    let (sequence, head) = (part / sizes.heads, part % sizes.heads);
     let (width, mixed_width, length) = (sizes.fused_width(), sizes.mixed_width(), sizes.length);
     let members = sizes.heads / sizes.groups;
     let group = head / members;
     let fused = values(&state.fused);
-    let kept = &values(&state.weights)[(sequence * sizes.heads + head) * length * length..];
+    let kept = &values(&state.weights)[part * length * length..];
     let query_at = sizes.place(sequence, head);
     let key_at = sizes.place(sequence, sizes.heads + group);
     let value_at = sizes.place(sequence, sizes.heads + sizes.groups + group);
@@ -184,15 +231,16 @@ fn head_gradients(
         let value = sizes.matrix(fused, value_at, width, 0, end);
         let gradient = sizes.matrix(gradient, sizes.mixed_place(sequence, head), mixed_width, first, rows);
         let weights = &kept[first * length..(end - 1) * length + end];
+        let used = used.of(weights, length, first, end, part);
         let scores = &mut scratch[..(rows - 1) * length + end];
         let places = |place: usize, rows: usize| out.pointer(place, sizes.extent(rows, width));
         // SAFETY: `scores` is borrowed mutably and of that extent; a part has the columns of its own sequence's key/value
         // group, and of the query heads in it, to itself.
         unsafe {
-            let transposed = Matrix::with_stride(weights, rows, end, length).transposed();
+            let transposed = Matrix::with_stride(used, rows, end, length).transposed();
             product_at(places(value_at, end), width, transposed, gradient, 1.0, add);
             product_at(scores.as_mut_ptr(), length, gradient, value.transposed(), 1.0, false);
-            softmax_gradients(scores, weights, length, end, sizes.scale());
+            softmax_gradients(scores, used, weights, length, end, sizes.scale());
             let scores = Matrix::with_stride(scores, rows, end, length);
             product_at(places(query_at + first * width, rows), width, scores, key, 1.0, false);
             product_at(places(key_at, end), width, scores.transposed(), query, 1.0, add);
@@ -218,13 +266,21 @@ vectorised! {
             future.fill(0.0);
         }
     }
-    /// From the weights' gradients to the scores', in place.
-    fn softmax_gradients(gradients: &mut [f32], weights: &[f32], stride: usize, end: usize, scale: f32), FUSED => {
-        for (gradients, weights) in gradients.chunks_mut(stride).zip(weights.chunks(stride)) {
-            let (gradients, weights) = (&mut gradients[..end], &weights[..end]);
-            let mean = sum_of([&*gradients, weights], |[gradient, weight]| gradient * weight);
-            for (gradient, &weight) in gradients.iter_mut().zip(weights) {
-                *gradient = fma::<FUSED>(*gradient, weight, -mean * weight) * scale;
+    /// From the used weights' gradients to the scores', in place.
+    fn softmax_gradients(
+        gradients: &mut [f32],
+        used: &[f32],
+        weights: &[f32],
+        stride: usize,
+        end: usize,
+        scale: f32,
+    ), FUSED => {
+        let rows = gradients.chunks_mut(stride).zip(used.chunks(stride)).zip(weights.chunks(stride));
+        for ((gradients, used), weights) in rows {
+            let (gradients, used, weights) = (&mut gradients[..end], &used[..end], &weights[..end]);
+            let mean = sum_of([&*gradients, used], |[gradient, used]| gradient * used);
+            for ((gradient, &used), &weight) in gradients.iter_mut().zip(used).zip(weights) {
+                *gradient = fma::<FUSED>(*gradient, used, -mean * weight) * scale;
             }
         }
     }

@@ -12,10 +12,11 @@ use burn::backend::{Autodiff, Backend, Flex, backend_extension};
 
 use super::activation::Activation;
 use super::adamw::AdamWUpdate;
+use super::dropout::DropoutMask;
 use super::host::contiguous;
 use super::linear::{Gradient, Inputs, Onto};
 use super::rotary::Turn;
-use super::{activation, adamw, attention, cached, embedding, linear, loss, norm};
+use super::{activation, adamw, attention, cached, dropout, embedding, linear, loss, norm};
 
 /// The operations on primitives. Shapes as in the functions of the same name in [`super`].
 #[backend_extension(Flex, Autodiff)]
@@ -32,7 +33,13 @@ pub trait Kernels: Backend {
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
     ) -> FloatTensor<Self>;
-    fn fused_attention(fused: FloatTensor<Self>, heads: usize, groups: usize) -> FloatTensor<Self>;
+    fn fused_attention(
+        fused: FloatTensor<Self>,
+        heads: usize,
+        groups: usize,
+        mask: Option<DropoutMask>,
+    ) -> FloatTensor<Self>;
+    fn fused_dropout(x: FloatTensor<Self>, mask: DropoutMask) -> FloatTensor<Self>;
     /// `centered`: layer norm; otherwise RMS norm.
     fn fused_norm(x: FloatTensor<Self>, gain: FloatTensor<Self>, epsilon: f32, centered: bool) -> FloatTensor<Self>;
     fn fused_biased_norm(
@@ -61,6 +68,12 @@ pub trait Kernels: Backend {
 /// What is computed outside of any graph.
 #[backend_extension(Flex)]
 pub trait UngradedKernels: Backend {
+    /// The mixed values, and the weights.
+    fn fused_traced_attention(
+        joined: FloatTensor<Self>,
+        heads: usize,
+        groups: usize,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
     /// The mixed values, and what is kept.
     fn fused_cached_attention(
         joined: FloatTensor<Self>,
@@ -81,6 +94,10 @@ pub trait UngradedKernels: Backend {
 }
 
 impl UngradedKernels for Flex {
+    fn fused_traced_attention(joined: FlexTensor, heads: usize, groups: usize) -> (FlexTensor, FlexTensor) {
+        attention::traced(joined, heads, groups)
+    }
+
     fn fused_cached_attention(
         joined: FlexTensor,
         kept: FlexTensor,
@@ -119,8 +136,12 @@ impl Kernels for Flex {
         linear::forward(&Inputs::new(x, weight, false), Onto::Residual(residual))
     }
 
-    fn fused_attention(fused: FlexTensor, heads: usize, groups: usize) -> FlexTensor {
-        attention::forward(fused, heads, groups, false).0
+    fn fused_attention(fused: FlexTensor, heads: usize, groups: usize, mask: Option<DropoutMask>) -> FlexTensor {
+        attention::forward(fused, heads, groups, mask, false).0
+    }
+
+    fn fused_dropout(x: FlexTensor, mask: DropoutMask) -> FlexTensor {
+        dropout::apply(x, mask)
     }
 
     fn fused_norm(x: FlexTensor, gain: FlexTensor, epsilon: f32, centered: bool) -> FlexTensor {
@@ -202,11 +223,23 @@ impl<C: CheckpointStrategy> Kernels for Autodiff<Flex, C> {
         })
     }
 
-    fn fused_attention(fused: FloatTensor<Self>, heads: usize, groups: usize) -> FloatTensor<Self> {
+    fn fused_attention(
+        fused: FloatTensor<Self>,
+        heads: usize,
+        groups: usize,
+        mask: Option<DropoutMask>,
+    ) -> FloatTensor<Self> {
         let (fused, node) = fused.into_parts();
-        let (mixed, state) = attention::forward(fused, heads, groups, true);
+        let (mixed, state) = attention::forward(fused, heads, groups, mask, true);
         record::<C, _, 1>([node], mixed, state, |state, gradient, [_]| {
             [state.map(|state| attention::backward(&state, gradient))]
+        })
+    }
+
+    fn fused_dropout(x: FloatTensor<Self>, mask: DropoutMask) -> FloatTensor<Self> {
+        let (x, node) = x.into_parts();
+        record::<C, _, 1>([node], dropout::apply(x, mask), mask, |mask, gradient, [_]| {
+            [Some(dropout::apply(gradient, mask))]
         })
     }
 

@@ -10,6 +10,7 @@ mod activation;
 mod adamw;
 mod attention;
 mod cached;
+mod dropout;
 mod embedding;
 mod extension;
 mod host;
@@ -25,21 +26,25 @@ mod team;
 mod vector;
 
 use burn::backend::{Dispatch, DispatchDevice};
-use burn::tensor::{DType, Int, Tensor};
+use burn::tensor::{DType, Device, Int, Tensor};
 use extension::{Kernels, UngradedKernels};
 
 pub use activation::Activation;
 pub use adamw::AdamWUpdate;
+pub use dropout::DropoutMask;
+pub use team::{limit_threads, threads};
 
 /// Whether the fused operations can take it: f32 on the CPU, with or without autodiff.
 fn is_ours<const D: usize>(x: &Tensor<D>) -> bool {
-    let device = x.device();
-    let flex = match device.as_dispatch() {
+    on_processor(&x.device()) && x.dtype() == DType::F32
+}
+
+fn on_processor(device: &Device) -> bool {
+    match device.as_dispatch() {
         DispatchDevice::Flex(_) => true,
         DispatchDevice::Autodiff(inner) => matches!(**inner, DispatchDevice::Flex(_)),
         _ => false,
-    };
-    flex && x.dtype() == DType::F32
+    }
 }
 
 /// `x · weight + bias` over the last axis. `x` is `[.., input]`, `weight` `[input, output]`, `bias` `[output]`.
@@ -96,11 +101,36 @@ pub fn cross_entropy(logits: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
 
 /// Causal attention. `joined` is `[batch, position, (heads + 2 × groups) × head_width]`: the query heads, then the key
 /// heads, then the value heads, of which there may be fewer (`groups` divides `heads`). The result is
-/// `[batch, position, heads × head_width]`; `None` on a device without it, where [`attend`](crate::model::attend) serves.
+/// `[batch, position, heads × head_width]`. `mask` drops out of the weights, `[batch, head, query, key]`. `None` on a
+/// device without it, where [`attend`](crate::model::attend) serves.
 #[must_use]
-pub fn causal_attention(joined: &Tensor<3>, heads: usize, groups: usize) -> Option<Tensor<3>> {
+pub fn causal_attention(
+    joined: &Tensor<3>,
+    heads: usize,
+    groups: usize,
+    mask: Option<DropoutMask>,
+) -> Option<Tensor<3>> {
     is_ours(joined)
-        .then(|| Tensor::from_dispatch(Dispatch::fused_attention(joined.clone().into_dispatch(), heads, groups)))
+        .then(|| Tensor::from_dispatch(Dispatch::fused_attention(joined.clone().into_dispatch(), heads, groups, mask)))
+}
+
+/// As [`causal_attention`] without dropout, and the weights, `[batch, head, query, key]`. Outside of any graph.
+#[must_use]
+pub fn traced_attention(joined: &Tensor<3>, heads: usize, groups: usize) -> Option<(Tensor<3>, Tensor<4>)> {
+    if !is_ours(joined) || joined.device().is_autodiff() {
+        return None;
+    }
+    let (mixed, weights) = Dispatch::fused_traced_attention(joined.clone().into_dispatch(), heads, groups);
+    Some((Tensor::from_dispatch(mixed), Tensor::from_dispatch(weights)))
+}
+
+/// Each number dropped or grown as the mask says.
+#[must_use]
+pub fn dropout<const D: usize>(x: Tensor<D>, mask: DropoutMask) -> Tensor<D> {
+    if !is_ours(&x) {
+        return plain::dropout(x, mask);
+    }
+    Tensor::from_dispatch(Dispatch::fused_dropout(x.into_dispatch(), mask))
 }
 
 /// As [`causal_attention`] of new positions that come after the `filled` whose keys and values are `kept`,

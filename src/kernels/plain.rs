@@ -2,9 +2,9 @@
 //! device but the CPU.
 
 use burn::tensor::activation::{gelu, log_softmax, relu, silu};
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{Int, Tensor, TensorData};
 
-use super::{Activation, AdamWUpdate};
+use super::{Activation, AdamWUpdate, DropoutMask};
 
 #[must_use]
 pub fn linear<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<D> {
@@ -29,6 +29,17 @@ pub fn linear_transposed<const D: usize>(x: Tensor<D>, weight: Tensor<2>) -> Ten
 #[must_use]
 pub fn cross_entropy(logits: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
     log_softmax(logits, 1).gather(1, targets.unsqueeze_dim::<2>(1)).mean().neg()
+}
+
+#[must_use]
+pub fn dropout<const D: usize>(x: Tensor<D>, mask: DropoutMask) -> Tensor<D> {
+    let (shape, ones) = (x.shape(), vec![1.0; x.dims()[D - 1]]);
+    let mut factors = vec![0.0; shape.num_elements()];
+    for (row, factors) in factors.chunks_mut(ones.len()).enumerate() {
+        mask.drop_row(row, &ones, factors);
+    }
+    let factors = Tensor::from_data(TensorData::new(factors, shape), &x.device());
+    x * factors
 }
 
 #[must_use]

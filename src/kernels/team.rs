@@ -66,15 +66,24 @@ impl Progress {
 }
 
 /// The threads that work on one operation, the caller's included.
-pub(super) fn threads() -> usize {
+#[must_use]
+pub fn threads() -> usize {
     team().helpers + 1
+}
+
+/// What [`limit_threads`] asked for.
+static LIMIT: AtomicUsize = AtomicUsize::new(usize::MAX);
+
+/// At most so many threads for an operation, the caller's included. To be said before the first operation.
+pub fn limit_threads(threads: usize) {
+    LIMIT.store(threads.max(1), Ordering::Relaxed);
 }
 
 fn team() -> &'static Team {
     static TEAM: OnceLock<Team> = OnceLock::new();
     static STARTED: std::sync::Once = std::sync::Once::new();
     let team = TEAM.get_or_init(|| Team {
-        helpers: std::thread::available_parallelism().map_or(0, |threads| threads.get() - 1),
+        helpers: std::thread::available_parallelism().map_or(1, usize::from).min(LIMIT.load(Ordering::Relaxed)) - 1,
         owner: Mutex::default(),
         state: AtomicU64::new(0),
         job: std::cell::UnsafeCell::new(None),

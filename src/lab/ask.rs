@@ -1,20 +1,28 @@
 //! One question about a run or a device, answered at once and without a worker: for the command line.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use burn::module::Module;
 use burn::tensor::Device;
 use serde::Serialize;
 
-use super::protocol::{AttentionSnapshot, DeviceChoice, DeviceReport, ExportFormat, ExportReport, Step};
+use super::branch;
+use super::handle::Place;
+use super::measuring::{EFFECT_BATCHES, Effects, Subject};
+use super::protocol::{
+    AttentionSnapshot, DeviceChoice, DeviceReport, EffectsReport, ExportFormat, ExportReport, HeadReport, Look, Off,
+    RoleReport, RoleScores, Step, Switches, Target, View, Wants,
+};
 use super::trial::Trial;
 use crate::device::{self, Adapter};
 use crate::model::Gpt;
 use crate::recipe::{ModelRecipe, SamplingRecipe, TextSource};
-use crate::runs::{Checkpoint, Kept, Owner, RunError, RunFile, RunFolder, copy_run, export_safetensors, transformers};
+use crate::runs::{
+    Checkpoint, Kept, Owner, RunError, RunFile, RunFolder, copy_run, export_safetensors, find_snapshot, transformers,
+};
 use crate::text::{Dataset, TokenId};
-use crate::train::{Probe, Sampler, Seen, evaluate_whole};
+use crate::train::{Means, Probe, Sampler, Seen, evaluate_whole, pruned, validation_batches};
 
 /// The model of a run's last (or best) checkpoint. Training may go on in the folder meanwhile.
 pub struct Opened {
@@ -24,6 +32,15 @@ pub struct Opened {
     device: Device,
     /// What was found wrong with the device that was asked for.
     pub trouble: Option<String>,
+}
+
+/// Which of a run's models.
+#[derive(Debug, Clone, Copy)]
+pub enum Moment {
+    /// The last or the best checkpoint.
+    Kept(Kept),
+    /// A step of its timeline.
+    Step(Step),
 }
 
 /// A whole-validation result. Losses in nats a token.
@@ -48,12 +65,15 @@ impl Opened {
     ///
     /// # Errors
     /// If there is no run, no checkpoint or no such device; names the file and the fault.
-    pub fn open(folder: &Path, kept: Kept, choice: &DeviceChoice) -> Result<Self> {
+    pub fn open(folder: &Path, moment: Moment, choice: &DeviceChoice) -> Result<Self> {
         let file = RunFolder::read(folder)?;
-        let path = kept.path(folder);
-        if !path.is_file() {
-            return Err(RunError::NoCheckpoint { path: folder.to_owned(), kept }.into());
-        }
+        let path = match moment {
+            Moment::Step(step) => find_snapshot(folder, step)?,
+            Moment::Kept(kept) if !kept.path(folder).is_file() => {
+                return Err(RunError::NoCheckpoint { path: folder.to_owned(), kept }.into());
+            }
+            Moment::Kept(kept) => kept.path(folder),
+        };
         let trial = Trial::new(&file.recipe.model, file.tokenizer.vocabulary()).to_text();
         let wish = device::Wish { choice, trial: &trial, insist: false };
         let device::Opened { device, trouble, .. } = device::open(wish, &mut |_| (), &mut || true)?;
@@ -67,14 +87,7 @@ impl Opened {
     /// If the text is unreadable, too short, or has characters that the model does not know.
     pub fn evaluate(&self, text: Option<&Path>) -> Result<Evaluation> {
         let tokenizer = &self.file.tokenizer;
-        let own = &self.file.recipe.data.text;
-        let dataset = match (text, own) {
-            (Some(path), _) => Dataset::from_file(path, Some(tokenizer), &mut |_| true)?,
-            (None, TextSource::File(path)) => Dataset::from_file(path, Some(tokenizer), &mut |_| true)?,
-            (None, TextSource::BuiltIn) => Dataset::built_in(Some(tokenizer))?,
-        };
-        let same = text.is_some() || dataset.digest == self.file.text_digest;
-        ensure!(same, "{own} is not the text that this run learned from: name it with --text");
+        let dataset = self.text(text)?;
         let tokens = dataset.validation.len().saturating_sub(1);
         ensure!(tokens > 0, "the validation part of the text is too short to evaluate");
         let (context, validation) = (self.file.recipe.model.context, &dataset.validation);
@@ -84,6 +97,94 @@ impl Opened {
         let bytes = (dataset.validation_bytes - first) as f64;
         let bits_per_byte = loss * tokens as f64 / std::f64::consts::LN_2 / bytes;
         Ok(Evaluation { loss, perplexity: loss.exp(), bits_per_byte, tokens, step: self.step })
+    }
+
+    /// The run's own text, or another for its tokenizer.
+    fn text(&self, text: Option<&Path>) -> Result<Dataset> {
+        let tokenizer = &self.file.tokenizer;
+        let own = &self.file.recipe.data.text;
+        let dataset = match (text, own) {
+            (Some(path), _) => Dataset::from_file(path, Some(tokenizer), &mut |_| true)?,
+            (None, TextSource::File(path)) => Dataset::from_file(path, Some(tokenizer), &mut |_| true)?,
+            (None, TextSource::BuiltIn) => Dataset::built_in(Some(tokenizer))?,
+        };
+        let same = text.is_some() || dataset.digest == self.file.text_digest;
+        ensure!(same, "{own} is not the text that this run learned from: name it with --text");
+        Ok(dataset)
+    }
+
+    /// What every head does: on the prompt, or on the standard test where there is none. `[layer][head]`, a pruned head
+    /// has zeros.
+    ///
+    /// # Errors
+    /// As [`logits`](Self::logits).
+    pub fn heads(&self, prompt: Option<&Prompt>) -> Result<Vec<Vec<RoleScores>>> {
+        let report = match prompt {
+            Some(prompt) => self.attention_and_roles(prompt)?.1,
+            None => self.seen().tested_roles(),
+        };
+        let scores = |head: &HeadReport| if prompt.is_some() { head.probe } else { head.test };
+        Ok(report.reports.chunks(report.heads.max(1)).map(|layer| layer.iter().map(scores).collect()).collect())
+    }
+
+    /// The prediction after each layer, and the parts of the logit of `attribute`.
+    ///
+    /// # Errors
+    /// As [`logits`](Self::logits), or if there is no such position or token.
+    pub fn lens(&self, prompt: &Prompt, attribute: Option<Target>) -> Result<(Look, String)> {
+        let probe = self.read(prompt)?;
+        if let Some(Target { position, token }) = attribute {
+            let (length, vocabulary) = (probe.ids.len(), self.file.tokenizer.vocabulary());
+            ensure!(position < length, "there is no position {position}: the prompt has {length}, from 0");
+            if let Some(token) = token.filter(|&token| token as usize >= vocabulary) {
+                bail!("token number {token} is not there: the vocabulary has {vocabulary}");
+            }
+        }
+        let wants = Wants { lens: true, attribution: attribute, ..Wants::default() };
+        let look = self.seen().look(&probe, &View { wants, ..View::default() }, false);
+        Ok((look, probe.note))
+    }
+
+    /// Loss without each head and each MLP, less the loss, on random batches of the validation text.
+    ///
+    /// # Errors
+    /// As [`evaluate`](Self::evaluate).
+    pub fn effects(&self, off: Off, text: Option<&Path>, progress: &mut dyn FnMut(f64)) -> Result<EffectsReport> {
+        let dataset = self.text(text)?;
+        let recipe = &self.file.recipe;
+        let batches = validation_batches(recipe, &dataset.validation, EFFECT_BATCHES);
+        ensure!(!batches.is_empty(), "the validation part of the text is too short to measure on");
+        let means = (off == Off::Mean).then(|| Means::of(&self.model, &batches[0], &self.device));
+        let subject = Subject {
+            model: self.model.clone(),
+            recipe: recipe.model.clone(),
+            step: self.step,
+            batches: batches.into(),
+            device: self.device.clone(),
+        };
+        let mut effects = Effects::new(subject, off, means);
+        while effects.advance() {
+            progress(effects.report().done as f64 / effects.report().total as f64);
+        }
+        Ok(effects.report().clone())
+    }
+
+    /// Makes a new run without these heads. Returns its folder.
+    ///
+    /// # Errors
+    /// If they cannot go, or the place is occupied or cannot be written.
+    pub fn prune(&self, switches: &Switches, place: &Place) -> Result<PathBuf> {
+        let means = match switches.need_means() {
+            true => {
+                let batch = validation_batches(&self.file.recipe, &self.text(None)?.validation, 1).pop();
+                let batch = batch.context("the validation part of the text is too short to measure means on")?;
+                Some(Means::of(&self.model, &batch, &self.device))
+            }
+            false => None,
+        };
+        let pruned = pruned(&self.model, &self.file.recipe.model, switches, means.as_ref());
+        let (model, shape) = pruned.map_err(anyhow::Error::msg)?;
+        branch::keep_pruned(&self.file, &model, shape, place)
     }
 
     /// Draws text, handing over each piece as it comes, until `write` fails. Returns what was left out of the prompt, in
@@ -127,6 +228,17 @@ impl Opened {
     pub fn attention(&self, prompt: &Prompt) -> Result<AttentionSnapshot> {
         let probe = self.read(prompt)?;
         Ok(self.seen().attention(&probe))
+    }
+
+    /// Attention of every head on the prompt, and what every head does there and on the standard test.
+    ///
+    /// # Errors
+    /// As [`logits`](Self::logits).
+    pub fn attention_and_roles(&self, prompt: &Prompt) -> Result<(AttentionSnapshot, RoleReport)> {
+        let probe = self.read(prompt)?;
+        let attention = self.seen().attention(&probe);
+        let roles = self.seen().roles(&attention, &probe.ids);
+        Ok((attention, roles))
     }
 
     fn seen(&self) -> Seen<'_> {
@@ -181,7 +293,7 @@ pub fn export(folder: &Path, kept: Kept, format: ExportFormat, to: &Path) -> Res
     if format == ExportFormat::Checkpoint {
         return Ok(Exported { bytes: copy_run(folder, to)?, report: None });
     }
-    let Opened { model, file, device, .. } = Opened::open(folder, kept, &DeviceChoice::Cpu)?;
+    let Opened { model, file, device, .. } = Opened::open(folder, Moment::Kept(kept), &DeviceChoice::Cpu)?;
     let (recipe, tokenizer) = (&file.recipe.model, &file.tokenizer);
     Ok(match format {
         ExportFormat::Transformers(family) => {

@@ -171,7 +171,9 @@ impl Looker {
         let with_roles = self.view.step.is_some() || !self.view.switches.is_empty();
         let mut look = self.seen(&model, step).look(&self.probe, &self.view, with_roles);
         look.pinned = self.pinned();
-        self.due = started + Duration::from_secs_f64(1.0 / rate).max(started.elapsed() * SHARE);
+        // Counted from when it was due: the step that was waited for would make it rarer.
+        let (interval, late) = (Duration::from_secs_f64(1.0 / rate), started - self.due);
+        self.due = started + (interval - late.min(interval)).max(started.elapsed() * SHARE);
         Some(Ok(look))
     }
 

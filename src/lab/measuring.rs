@@ -17,6 +17,9 @@ use crate::train::{Means, Probe, Seen, batch_loss, switched};
 /// How often a measurement tells how far it is.
 const TELL_INTERVAL: Duration = Duration::from_millis(100);
 
+/// Validation batches that a part's effect is measured on, at most.
+pub(super) const EFFECT_BATCHES: usize = 20;
+
 /// A measurement that is under way.
 pub(super) enum Measuring {
     Effects(Box<Effects>),

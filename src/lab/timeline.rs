@@ -10,10 +10,10 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::protocol::Step;
 use crate::runs::{PreparedCheckpoint, RunError, is_worth_keeping, kept_steps, missed_least, snapshot_path};
 
-/// The part of training's time that the timeline may take, as one in so many: under 2 %.
-const SHARE: u32 = 60;
+/// The part of training's time that the timeline may take, as one in so many: with the credit under 2 % of half a minute.
+const SHARE: u32 = 75;
 /// What the first steps, which are worth most, may take at once.
-const CREDIT: Duration = Duration::from_millis(100);
+const CREDIT: Duration = Duration::from_millis(200);
 
 /// The timeline of an open run.
 pub(super) struct Timeline {
@@ -25,6 +25,8 @@ pub(super) struct Timeline {
     writing: Option<Step>,
     spent: Duration,
     stopped: bool,
+    /// Not told yet.
+    news: Option<Change>,
 }
 
 struct Writer {
@@ -50,6 +52,7 @@ impl Timeline {
             writing: None,
             spent: Duration::ZERO,
             stopped: false,
+            news: None,
         }
     }
 
@@ -62,19 +65,18 @@ impl Timeline {
     }
 
     /// Whether this step is to be kept: asked after each, with the time that training has taken and an estimate of
-    /// the bytes.
-    pub fn wants(&self, step: Step, training: Duration, bytes: u64) -> bool {
+    /// the bytes. The run's last step is kept if there is room at all.
+    pub fn wants(&self, step: Step, training: Duration, bytes: u64, is_last: bool) -> bool {
         let last = self.writing.or(self.kept.last().map(|(step, _)| *step));
+        let has_time = self.writing.is_none() && self.spent * SHARE <= training + CREDIT * SHARE;
         // Two snapshots at least, or none.
-        !self.stopped
-            && self.writing.is_none()
-            && 2 * bytes <= self.budget_bytes
-            && is_worth_keeping(step, last)
-            && self.spent * SHARE <= training + CREDIT * SHARE
+        let has_room = !self.stopped && 2 * bytes <= self.budget_bytes;
+        has_room && last != Some(step) && (is_last || (has_time && is_worth_keeping(step, last)))
     }
 
     /// Hands a step's weights to the writer; `since` is when their copying began.
     pub fn keep(&mut self, step: Step, prepared: PreparedCheckpoint, since: Instant) {
+        self.take_in(true);
         let writer = self.writer.get_or_insert_with(Writer::start);
         if writer.jobs.try_send((snapshot_path(&self.run, step), prepared)).is_ok() {
             self.writing = Some(step);
@@ -82,10 +84,17 @@ impl Timeline {
         self.spent += since.elapsed();
     }
 
-    /// Takes in what the writer did, and makes room. `wait`: until it has nothing left to do.
+    /// What the writer has done since it was asked last. `wait`: until it has nothing left to do.
     pub fn settle(&mut self, wait: bool) -> Option<Change> {
-        let (writer, step) = (self.writer.as_ref()?, self.writing?);
-        let (written, took) = if wait { writer.done.recv().ok()? } else { writer.done.try_recv().ok()? };
+        self.take_in(wait);
+        self.news.take()
+    }
+
+    /// Takes in what the writer did, and makes room.
+    fn take_in(&mut self, wait: bool) {
+        let (Some(writer), Some(step)) = (&self.writer, self.writing) else { return };
+        let done = if wait { writer.done.recv().ok() } else { writer.done.try_recv().ok() };
+        let Some((written, took)) = done else { return };
         self.writing = None;
         self.spent += took;
         match written {
@@ -93,18 +102,18 @@ impl Timeline {
                 self.kept.retain(|(kept, _)| *kept < step);
                 self.kept.push((step, bytes));
                 self.thin();
-                Some(Change::Kept)
+                self.news = Some(Change::Kept);
             }
             Err(error) => {
                 self.stopped = true;
-                Some(Change::Failed(format!("the timeline stops here: {error}. Training goes on")))
+                self.news = Some(Change::Failed(format!("the timeline stops here: {error}. Training goes on")));
             }
         }
     }
 
     /// Forgets the steps after this one: training goes on from here, perhaps another way.
     pub fn forget_after(&mut self, step: Step) {
-        self.settle(true);
+        self.take_in(true);
         for (later, _) in self.kept.extract_if(.., |(kept, _)| *kept > step) {
             let _ = fs::remove_file(snapshot_path(&self.run, later));
         }

@@ -131,6 +131,10 @@ impl<'a> Worker<'a> {
             let looking = self.looker.is_stale() && self.spec.attention_per_sec > 0.0;
             let busy =
                 self.state == RunState::Training || self.sampler.is_some() || self.measuring.is_some() || looking;
+            if !busy {
+                // Nothing else will ask what became of a step that is being written.
+                self.settle_timeline(true);
+            }
             while let Some(command) = inbox.next(!busy) {
                 if matches!(command, Command::Stop) {
                     return self.stop();
@@ -301,15 +305,20 @@ impl<'a> Worker<'a> {
         // The views are served meanwhile: nobody waits for a whole look at the validation text.
         let (trainer, looker, outbox, rate) =
             (&self.trainer, &mut self.looker, self.outbox, self.spec.attention_per_sec);
+        let mut fault = None;
         let mut goes_on = || {
             let goes_on = inbox.goes_on();
             if let Some(view) = inbox.take_view() {
                 looker.set_view(view);
-                views::show(looker, trainer, outbox, rate);
+                fault = views::show(looker, trainer, outbox, rate).or(fault.take());
             }
             goes_on
         };
-        let Some((train_loss, validation_loss)) = trainer.evaluate(&mut goes_on) else { return false };
+        let losses = trainer.evaluate(&mut goes_on);
+        if let Some((step, why)) = fault {
+            self.leave_out(step, why);
+        }
+        let Some((train_loss, validation_loss)) = losses else { return false };
         self.elapsed_secs += started.elapsed().as_secs_f64();
         if !(train_loss.is_finite() && validation_loss.is_finite()) {
             self.diverged(&format!(

@@ -102,15 +102,15 @@ fn dot(one: &[f32], other: &[f32]) -> f32 {
 }
 
 /// Attention rollout (Abnar & Zuidema 2020, section 3): how much of each position's stream comes from each token, if a
-/// block passes on half of the stream and half of the mean of its heads. `patterns` as
-/// [`Trace::into_patterns`] gives them, batch of one; the result is `[query, key]`, rows sum to 1.
+/// block passes on half of the stream and half of the mean of its heads. Batch of one; the result is `[query, key]`, rows sum
+/// to 1.
 #[must_use]
-pub fn rollout(patterns: &[Tensor<4>]) -> Vec<f32> {
-    let Some(first) = patterns.first() else { return Vec::new() };
+pub fn rollout(trace: &Trace) -> Vec<f32> {
+    let Some(first) = trace.layers.first().map(|layer| &layer.pattern) else { return Vec::new() };
     let (positions, device) = (first.dims()[3], first.device());
     let identity = Tensor::<2>::eye(positions, &device);
-    let all = patterns.iter().fold(identity.clone(), |before, pattern| {
-        let mean = pattern.clone().mean_dim(1).reshape([positions, positions]);
+    let all = trace.layers.iter().fold(identity.clone(), |before, layer| {
+        let mean = layer.pattern.clone().mean_dim(1).reshape([positions, positions]);
         ((mean + identity.clone()) / 2.0).matmul(before)
     });
     values_of(all)

@@ -17,7 +17,7 @@ use burn::tensor::{Bool, Int, Tensor};
 use super::cache::{Cache, Kept};
 use super::rotary::Rotation;
 use super::trace::Trace;
-use crate::kernels;
+use crate::kernels::{self, DropoutMask};
 use crate::recipe::{Activation, ModelRecipe, Position};
 
 /// A decoder-only transformer. Built by [`Gpt::new`](super::Gpt), trained on an autodiff device, watched on a plain one.
@@ -99,7 +99,7 @@ impl Gpt {
         let positions = self.position_embedding.as_ref();
         let positions = positions.map(|positions| positions.weight.val().narrow(0, start, length));
         let x = kernels::embedding(self.token_embedding.weight.val(), positions, ids); // [batch, position, width]
-        let mut x = self.dropout.forward(x);
+        let mut x = drop(&self.dropout, x);
         if let Some(trace) = &mut trace {
             trace.embedding = Some(x.clone());
         }
@@ -166,14 +166,20 @@ impl Attention {
         add_linear(residual, &self.projection, mixed, &self.output_dropout)
     }
 
-    fn mix(&self, joined: Tensor<3>, trace: Option<&mut Trace>) -> Tensor<3> {
+    fn mix(&self, joined: Tensor<3>, mut trace: Option<&mut Trace>) -> Tensor<3> {
         let (heads, groups) = (self.heads, self.groups);
-        let drops = self.weights_dropout.prob > 0.0 && joined.device().is_autodiff();
-        if trace.is_none()
-            && !drops
-            && let Some(mixed) = kernels::causal_attention(&joined, heads, groups)
-        {
-            return mixed;
+        if let Some(trace) = trace.as_deref_mut() {
+            if trace.only_watches()
+                && let Some((mixed, pattern)) = kernels::traced_attention(&joined, heads, groups)
+            {
+                trace.record(None, pattern);
+                return mixed;
+            }
+        } else {
+            let mask = DropoutMask::draw(self.weights_dropout.prob, &joined.device());
+            if let Some(mixed) = kernels::causal_attention(&joined, heads, groups, mask) {
+                return mixed;
+            }
         }
         let [query, keys_values] = split(joined, heads, groups);
         attend(query, keys_values, heads, groups, trace, |pattern| self.weights_dropout.forward(pattern))
@@ -258,9 +264,17 @@ fn linear(layer: &Linear, x: Tensor<3>) -> Tensor<3> {
 /// residual + dropout(x · W + b)
 fn add_linear(residual: Tensor<3>, layer: &Linear, x: Tensor<3>, dropout: &Dropout) -> Tensor<3> {
     if dropout.prob > 0.0 && x.device().is_autodiff() {
-        return residual + dropout.forward(linear(layer, x));
+        return residual + drop(dropout, linear(layer, x));
     }
     kernels::linear_onto(residual, x, layer.weight.val(), layer.bias.as_ref().map(Param::val))
+}
+
+/// Some numbers set to 0 and the others grown, in training only.
+fn drop(dropout: &Dropout, x: Tensor<3>) -> Tensor<3> {
+    match DropoutMask::draw(dropout.prob, &x.device()) {
+        Some(mask) => kernels::dropout(x, mask),
+        None => dropout.forward(x),
+    }
 }
 
 impl Attention {

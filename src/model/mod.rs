@@ -35,3 +35,12 @@ pub fn relative_difference(found: &[f32], wanted: &[f32]) -> f64 {
 pub fn values_of<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.into_data().convert::<f32>().try_into_vec().expect("converted to f32")
 }
+
+/// As [`values_of`], behind what is in `values` already: one copy of many numbers instead of two.
+///
+/// # Panics
+/// As [`values_of`].
+pub fn append_values<const D: usize>(tensor: Tensor<D>, values: &mut Vec<f32>) {
+    let data = tensor.into_data().convert::<f32>();
+    values.extend_from_slice(data.as_slice().expect("converted to f32"));
+}

@@ -10,13 +10,14 @@ pub struct Trace {
     pub layers: Vec<LayerTrace>,
     cuts: Vec<CutWeight>,
     renormalise: bool,
+    with_scores: bool,
 }
 
 /// What one block did.
 #[derive(Debug, Clone)]
 pub struct LayerTrace {
-    /// `blocks.{layer}.attn.attn_scores` before the mask: query · key / √head_width, `[batch, head, query, key]`.
-    pub scores: Tensor<4>,
+    /// Where it was asked for, `blocks.{layer}.attn.attn_scores` before the mask: query · key / √head_width, `[batch, head, query, key]`.
+    pub scores: Option<Tensor<4>>,
     /// `blocks.{layer}.attn.pattern`: after softmax, cuts made, `[batch, head, query, key]`.
     pub pattern: Tensor<4>,
     /// `blocks.{layer}.attn.z`, heads side by side: `[batch, position, heads × head_width]`.
@@ -45,6 +46,13 @@ impl Trace {
         Self { cuts, renormalise, ..Self::default() }
     }
 
+    /// Records what the softmax was taken of, too.
+    #[must_use]
+    pub fn with_scores(mut self) -> Self {
+        self.with_scores = true;
+        self
+    }
+
     /// Attention after softmax, `[batch, head, query, key]` each layer.
     #[must_use]
     pub fn into_patterns(self) -> Vec<Tensor<4>> {
@@ -53,10 +61,18 @@ impl Trace {
 
     /// Takes in a layer's attention; what it gives back is used.
     pub(super) fn see(&mut self, scores: Tensor<4>, pattern: Tensor<4>) -> Tensor<4> {
-        let layer = self.layers.len();
-        let pattern = self.cut(layer, pattern);
-        self.layers.push(LayerTrace { scores, pattern: pattern.clone(), mixed: None, middle: None, after: None });
+        let pattern = self.cut(self.layers.len(), pattern);
+        self.record(self.with_scores.then_some(scores), pattern.clone());
         pattern
+    }
+
+    /// Whether nothing is changed, and nothing asked for from before the softmax: then a fused kernel will do.
+    pub(super) fn only_watches(&self) -> bool {
+        self.cuts.is_empty() && !self.with_scores
+    }
+
+    pub(super) fn record(&mut self, scores: Option<Tensor<4>>, pattern: Tensor<4>) {
+        self.layers.push(LayerTrace { scores, pattern, mixed: None, middle: None, after: None });
     }
 
     /// The layer that is being passed through.

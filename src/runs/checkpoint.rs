@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::weights::{Weight, load_weights, shapes_of, weights_of};
-use super::{RunError, read_bounded, write_atomic};
+use super::{RunError, read_bounded, write_atomic, write_whole};
 use crate::lab::protocol::Step;
 use crate::model::{Gpt, values_of};
 use crate::recipe::ModelRecipe;
@@ -120,7 +120,8 @@ impl Checkpoint {
         state: TrainingState,
         owner: &Owner<'_>,
     ) -> Result<(), RunError> {
-        PreparedCheckpoint::new(model, optimizer, state, owner).write(path).map(drop)
+        let bytes = PreparedCheckpoint::new(model, optimizer, state, owner).encode(path)?;
+        write_atomic(path, &bytes)
     }
 
     /// Reads a checkpoint of this owner's; the model lies on the autodiff form of `device`.
@@ -208,11 +209,17 @@ impl PreparedCheckpoint {
         Self { header: Header { format: FORMAT, state, updates: optimizer.updates(), owner, sha256 }, weights: all }
     }
 
-    /// Writes it beside `path` and renames it there. Returns its size in bytes.
+    /// Writes it beside `path` and renames it there, without waiting for the disk. Returns its size in bytes.
     ///
     /// # Errors
     /// If the file cannot be written; the old one is untouched then.
     pub fn write(self, path: &Path) -> Result<u64, RunError> {
+        let bytes = self.encode(path)?;
+        write_whole(path, &bytes)?;
+        Ok(bytes.len() as u64)
+    }
+
+    fn encode(self, path: &Path) -> Result<Vec<u8>, RunError> {
         let Self { mut header, weights } = self;
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).map_err(RunError::io(folder))?;
@@ -220,9 +227,7 @@ impl PreparedCheckpoint {
         let tensors: Vec<_> = weights.into_iter().map(Encoded::new).collect();
         header.sha256 = header.digest(&tensors);
         let header = ron::to_string(&header).map_err(|error| RunError::damaged(path, error))?;
-        let bytes = serialize(path, &tensors, HashMap::from([(STATE_KEY.to_owned(), header)]))?;
-        write_atomic(path, &bytes)?;
-        Ok(bytes.len() as u64)
+        serialize(path, &tensors, HashMap::from([(STATE_KEY.to_owned(), header)]))
     }
 }
 

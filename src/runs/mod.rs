@@ -66,12 +66,24 @@ const PART: &str = ".part";
 /// # Errors
 /// If the folder cannot be written to; then the old file is untouched.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), RunError> {
+    put(path, bytes, true)
+}
+
+/// Writes a whole file so that a reader sees the old one or the new one, also after `kill -9`. It does not wait for the disk:
+/// after a power cut the file may be damaged, which its digest tells.
+fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), RunError> {
+    put(path, bytes, false)
+}
+
+fn put(path: &Path, bytes: &[u8], wait: bool) -> Result<(), RunError> {
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let beside = path.with_file_name(format!(".{name}.{}{PART}", std::process::id()));
     let write = || {
         let mut file = File::create(&beside)?;
         file.write_all(bytes)?;
-        file.sync_all()?;
+        if wait {
+            file.sync_all()?;
+        }
         fs::rename(&beside, path)
     };
     write().map_err(|cause| {

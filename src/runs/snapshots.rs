@@ -45,18 +45,26 @@ pub fn kept_steps(run: &Path) -> Vec<(Step, u64)> {
     kept
 }
 
-/// Whether `step` is worth keeping after `last`: each early step, later one in sixteen of those before it, so that as many
-/// are kept between 10 and 100 as between 100 and 1,000.
+/// Whether `step` is worth keeping after `last`: each early step, later every round one (a multiple of 1, 2 or 5 times a
+/// power of ten) at distances that grow with the run.
 #[must_use]
 pub fn is_worth_keeping(step: Step, last: Option<Step>) -> bool {
-    last.is_none_or(|last| step.0 >= last.0 + (last.0 / 16).max(1))
+    let Some(last) = last else { return true };
+    let round = (0..19).flat_map(|power| [1, 2, 5].map(|times| times * 10_u64.pow(power)));
+    let distance = round.take_while(|&round| round <= last.0 / 16).last().unwrap_or(0).max(1);
+    step > last && step.0.is_multiple_of(distance)
 }
 
-/// The place of the kept step that is missed least: the one whose neighbours are closest to each other, seen from the
-/// start. The first and the last stay.
+/// The place of the kept step that is missed least: the one whose neighbours are closest to each other for how early they
+/// are. The first and the last stay.
 #[must_use]
 pub fn missed_least(kept: &[Step]) -> Option<usize> {
-    let gap = |place: usize| (kept[place + 1].0 - kept[place - 1].0) as f64 / (kept[place - 1].0 + 1) as f64;
+    let end = kept.last()?.0 as f64;
+    // Not quite in proportion: else a long run would have most of its steps in its first minute.
+    let gap = |place: usize| {
+        let before = kept[place - 1].0 as f64;
+        (kept[place + 1].0 as f64 - before) / (before + 1.0 + end / 32.0)
+    };
     (1..kept.len().saturating_sub(1)).min_by(|&one, &other| gap(one).total_cmp(&gap(other)))
 }
 
@@ -122,20 +130,36 @@ mod tests {
     }
 
     #[test]
-    fn a_timeline_is_dense_at_first_and_spans_the_run() {
+    fn a_timeline_is_dense_at_first_round_later_and_spans_the_run() {
         let all = kept(2000, usize::MAX);
-        assert!(all[..17] == (0..17).collect::<Vec<_>>()[..] && all.len() < 110, "{all:?}");
+        assert!(all[..32] == (0..32).collect::<Vec<_>>()[..] && all.len() < 140, "{all:?}");
+        assert!(all.ends_with(&[1700, 1800, 1900, 2000]), "{all:?}");
         let few = kept(2000, 12);
-        assert!(few.len() == 12 && few[0] == 0 && few[11] > 1800, "{few:?}");
-        // As many early as late, seen in powers of ten, and no hole of half the run.
-        let early = few.iter().filter(|&&step| step < 100).count();
-        assert!((3..=8).contains(&early), "{few:?}");
-        assert!(few.windows(2).all(|pair| pair[1] - pair[0] <= 1000), "{few:?}");
+        assert!(few.len() == 12 && few[0] == 0 && few[11] == 2000, "{few:?}");
+        assert!(few.iter().filter(|&&step| step < 200).count() >= 5, "{few:?}");
+        assert!(few.windows(2).all(|pair| pair[1] - pair[0] <= 600), "{few:?}");
     }
 
     #[test]
-    fn two_steps_are_always_kept() {
+    fn the_first_and_the_last_are_always_kept() {
         assert_eq!(missed_least(&[Step(0), Step(5)]), None);
         assert_eq!(kept(50, 2), [0, 50]);
+    }
+
+    #[test]
+    fn the_record_of_roles_reads_back_up_to_a_step_and_skips_what_was_cut_off() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let report = |step| RoleReport { step: Step(step), heads: 1, reports: Vec::new() };
+        for step in [0, 1, 2, 1] {
+            log_roles(folder.path(), &report(step)).expect("written");
+        }
+        let path = folder.path().join(ROLES_FILE);
+        let mut text = fs::read_to_string(&path).expect("read");
+        text.push_str("{\"step\":4,\"hea");
+        fs::write(&path, text).expect("written");
+        // The run went back to 0 and came by 1 again: 2 is void.
+        let steps = |last| -> Vec<u64> { read_roles(folder.path(), Step(last)).iter().map(|it| it.step.0).collect() };
+        assert_eq!(steps(9), [0, 1]);
+        assert_eq!(steps(0), [0]);
     }
 }

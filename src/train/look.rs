@@ -11,7 +11,7 @@ use super::trainer::ids_tensor;
 use crate::lab::protocol::{
     AttentionSnapshot, Attribution, Cut, HeadId, HeadReport, Lens, Look, Off, RoleReport, Step, Switches, Target, View,
 };
-use crate::model::{CutWeight, Gpt, Trace, rollout, values_of};
+use crate::model::{CutWeight, Gpt, Trace, append_values, rollout, values_of};
 use crate::recipe::ModelRecipe;
 use crate::text::{Batch, TokenId, Tokenizer};
 
@@ -40,20 +40,22 @@ impl Seen<'_> {
             values_of(logits.clone().slice([0..1, position..position + 1, 0..vocabulary]))
         };
         let uncut = (!view.cuts.is_empty()).then(|| self.model.forward(self.tensor(&probe.ids)));
-        let attention = Arc::new(self.snapshot(probe, &trace));
         let wants = &view.wants;
         let scores = wants.scores.and_then(|head| Some((head, self.scores(head, &trace)?)));
-        let attribution = wants.attribution.filter(|target| target.position < positions);
+        let target = wants.attribution.filter(|target| target.position < positions);
+        let attribution = target.and_then(|target| self.attribution(&trace, target, &row(&logits, target.position)));
+        let lens = wants.lens.then(|| self.lens(&trace));
+        let rollout = wants.rollout.then(|| rollout(&trace));
+        let attention = Arc::new(self.snapshot(probe, trace));
         Look {
             view: view.clone(),
             roles: with_roles.then(|| self.roles(&attention, &probe.ids)),
             next: likeliest(&row(&logits, positions - 1)),
             uncut: uncut.map(|logits| likeliest(&row(&logits, positions - 1))),
-            lens: wants.lens.then(|| self.lens(&trace)),
-            attribution: attribution
-                .and_then(|target| self.attribution(&trace, target, &row(&logits, target.position))),
+            lens,
+            attribution,
             scores,
-            rollout: wants.rollout.then(|| rollout(&trace.into_patterns())),
+            rollout,
             attention,
             pinned: None,
         }
@@ -64,16 +66,37 @@ impl Seen<'_> {
     pub fn attention(&self, probe: &Probe) -> AttentionSnapshot {
         let mut trace = Trace::default();
         let _ = self.trace(&probe.ids, &mut trace);
-        self.snapshot(probe, &trace)
+        self.snapshot(probe, trace)
     }
 
     /// What every head does, on the probe and on the standard test. `attention` is of the probe's tokens `ids`.
     #[must_use]
     pub fn roles(&self, attention: &AttentionSnapshot, ids: &[TokenId]) -> RoleReport {
-        let (vocabulary, context) = (self.tokenizer.vocabulary(), self.recipe.context);
-        let test = roles::repeated_random(vocabulary, context, self.tokenizer.start_token().0);
-        let test = Probe { ids: test.into_iter().map(TokenId).collect(), note: String::new() };
+        let test = self.test();
+        self.report(&test, &self.attention(&test), attention, ids)
+    }
+
+    /// What every head does on the standard test, which stands in for the probe too.
+    #[must_use]
+    pub fn tested_roles(&self) -> RoleReport {
+        let test = self.test();
         let tested = self.attention(&test);
+        self.report(&test, &tested, &tested, &test.ids)
+    }
+
+    fn test(&self) -> Probe {
+        let (vocabulary, context) = (self.tokenizer.vocabulary(), self.recipe.context);
+        let ids = roles::repeated_random(vocabulary, context, self.tokenizer.start_token().0);
+        Probe { ids: ids.into_iter().map(TokenId).collect(), note: String::new() }
+    }
+
+    fn report(
+        &self,
+        test: &Probe,
+        tested: &AttentionSnapshot,
+        attention: &AttentionSnapshot,
+        ids: &[TokenId],
+    ) -> RoleReport {
         let numbers = |ids: &[TokenId]| -> Vec<u32> { ids.iter().map(|id| id.0).collect() };
         let (probe_ids, test_ids) = (numbers(ids), numbers(&test.ids));
         let report = |head| HeadReport {
@@ -99,7 +122,8 @@ impl Seen<'_> {
             let (layer, head) = self.place_of(cut.head)?;
             Some(CutWeight { layer, head, query: cut.query, key: cut.key })
         };
-        Trace::cutting(view.cuts.iter().filter_map(place).collect(), view.renormalise)
+        let trace = Trace::cutting(view.cuts.iter().filter_map(place).collect(), view.renormalise);
+        if view.wants.scores.is_some() { trace.with_scores() } else { trace }
     }
 
     /// Where a head stands among those that its layer has; `None` if it is not there.
@@ -107,15 +131,24 @@ impl Seen<'_> {
         place_of(self.recipe, head)
     }
 
-    fn snapshot(&self, probe: &Probe, trace: &Trace) -> AttentionSnapshot {
+    /// Takes the trace, so that the weights are copied once: off the tensors.
+    fn snapshot(&self, probe: &Probe, trace: Trace) -> AttentionSnapshot {
         let (layers, heads, positions) = (self.recipe.layers, self.recipe.heads, probe.ids.len());
         let size = positions * positions;
-        let mut weights = vec![0.0; layers * heads * size];
-        for (layer, (rows, seen)) in weights.chunks_exact_mut(heads * size).zip(&trace.layers).enumerate() {
-            let patterns = values_of(seen.pattern.clone()); // [head, query, key]
+        let mut weights = Vec::with_capacity(layers * heads * size);
+        for (layer, pattern) in trace.into_patterns().into_iter().enumerate() {
             let places = self.recipe.heads_of(layer);
-            for (head, pattern) in places.into_iter().zip(patterns.chunks_exact(size)) {
-                rows[head * size..(head + 1) * size].copy_from_slice(pattern);
+            if places.len() == heads {
+                append_values(pattern, &mut weights); // [head, query, key]
+                continue;
+            }
+            let patterns = values_of(pattern);
+            let mut there = patterns.chunks_exact(size);
+            for head in 0..heads {
+                match places.contains(&head).then(|| there.next()).flatten() {
+                    Some(pattern) => weights.extend_from_slice(pattern),
+                    None => weights.resize(weights.len() + size, 0.0),
+                }
             }
         }
         let tokens = probe.ids.iter().map(|&id| self.tokenizer.label(id)).collect();
@@ -125,9 +158,9 @@ impl Seen<'_> {
     /// A head's scores before the mask.
     fn scores(&self, head: HeadId, trace: &Trace) -> Option<Vec<f32>> {
         let (layer, head) = self.place_of(head)?;
-        let scores = &trace.layers[layer].scores;
+        let scores = trace.layers[layer].scores.clone()?;
         let [_, _, queries, keys] = scores.dims();
-        Some(values_of(scores.clone().slice([0..1, head..head + 1, 0..queries, 0..keys])))
+        Some(values_of(scores.slice([0..1, head..head + 1, 0..queries, 0..keys])))
     }
 
     /// The prediction from the embedding alone, and after each layer.

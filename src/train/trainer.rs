@@ -188,16 +188,10 @@ impl Trainer {
         Some((mean(&self.dataset.train)?, mean(&self.dataset.validation)?))
     }
 
-    /// Random batches of the validation text, the same whenever they are asked for; none where the text is too short.
+    /// [`validation_batches`] of the run's own text.
     #[must_use]
     pub fn validation_batches(&self, count: usize) -> Vec<Batch> {
-        let (tokens, context) = (&self.dataset.validation, self.recipe.model.context);
-        if tokens.len() <= context {
-            return Vec::new();
-        }
-        let mut rng = ChaCha8Rng::seed_from_u64(self.recipe.training.seed);
-        rng.set_stream(u64::MAX);
-        (0..count).map(|_| random_batch(tokens, self.recipe.training.batch, context, &mut rng)).collect()
+        validation_batches(&self.recipe, &self.dataset.validation, count)
     }
 
     fn model(&self) -> &Gpt {
@@ -211,6 +205,19 @@ impl Trainer {
         rng.set_stream(1 + 3 * self.step.0 + purpose as u64);
         rng
     }
+}
+
+/// Random batches of a validation text as the recipe draws them, the same whenever they are asked for; none where the text
+/// is too short.
+#[must_use]
+pub fn validation_batches(recipe: &Recipe, tokens: &[u16], count: usize) -> Vec<Batch> {
+    let (context, rows) = (recipe.model.context, recipe.training.batch);
+    if tokens.len() <= context {
+        return Vec::new();
+    }
+    let mut rng = ChaCha8Rng::seed_from_u64(recipe.training.seed);
+    rng.set_stream(u64::MAX);
+    (0..count).map(|_| random_batch(tokens, rows, context, &mut rng)).collect()
 }
 
 /// Mean loss over a whole text in windows without overlap, in nats a token, each token but the first predicted once.

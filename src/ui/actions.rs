@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::layout::Pane;
 use super::timeline::Move;
+use crate::findings::Finding;
 use crate::lab::protocol::{DeviceChoice, ExportFormat, HeadId, Off, Step, View};
 use crate::preset::Preset;
 use crate::recipe::{Recipe, SamplingRecipe, TextSource};
@@ -59,6 +60,8 @@ pub enum Action {
     Pick(PickPurpose),
     OpenPath(PickPurpose, PathBuf),
     RemoveOverlay(PathBuf),
+    /// Puts the picture of a pane on the clipboard.
+    CopyPicture(Pane),
 
     // The window itself.
     SetView(Box<ViewSettings>),
@@ -100,8 +103,12 @@ pub enum PickPurpose {
     Export(ExportFormat),
     /// Loss and rate curves as comma-separated values.
     SaveCurves,
-    /// A picture of the loss view.
-    SaveLossPicture,
+    /// A picture of a pane.
+    SavePicture(Pane),
+    /// A measurement as CSV or JSON, as the file's ending says.
+    SaveFinding(Finding),
+    /// What is looked at as one HTML file.
+    SavePage,
 }
 
 /// How the views look: remembered between starts, changed only as a whole through [`Action::SetView`].

@@ -27,6 +27,7 @@ use super::recipe_panel::{self, RecipeState};
 use super::roles_view::RolesView;
 use super::sample_view::SampleView;
 use super::settings::{Loaded, Settings};
+use super::takeaway;
 use super::theme;
 use super::timeline::{self, TimelineView};
 use super::tokens_view::TokensView;
@@ -248,6 +249,7 @@ impl App {
             waiting: self.draft.is_waiting(),
             blocked: self.store.ready.as_ref().and_then(|ready| ready.blocked.clone()),
             has_curve: !self.store.loss.is_empty(),
+            found: takeaway::found(&self.store),
             is_parity_run: self.run.is_some() && self.store.ready.as_ref().is_some_and(parity::is_reference_run),
             sampling: self.recipe_on_screen().sampling.clone(),
             has_kept: self.run.is_some() && !self.store.kept.is_empty(),
@@ -271,8 +273,7 @@ impl App {
             self.desk_done(done);
         }
         while let Ok(picture) = self.pictures.1.try_recv() {
-            let path = picture.path.clone();
-            self.ask(Job::WriteFile { path, contents: Box::new(move || picture.png()), what: "picture".into() });
+            self.picture_taken(picture);
         }
         if let Some(action) = self.picker.as_mut().and_then(PathDialog::poll) {
             self.apply(action);
@@ -421,7 +422,7 @@ impl App {
         let head_title = head_title(store.attention.as_deref(), view.selected);
         let can_sample = matches!(phase, Phase::Training | Phase::Paused | Phase::Completed);
         let mut focus = None;
-        layout.ui(ui, &head_title, &mut |pane, ui| {
+        let asked = layout.ui(ui, &head_title, &mut |pane, ui| {
             actions.extend(match pane {
                 Pane::Recipe => {
                     let recent_texts = &settings.recent_texts;
@@ -453,6 +454,7 @@ impl App {
         if attention_view.set_focus(focus) {
             ui.ctx().request_repaint();
         }
+        actions.extend(asked);
         actions
     }
 
@@ -571,4 +573,4 @@ impl eframe::App for App {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

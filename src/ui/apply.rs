@@ -7,13 +7,13 @@ use super::actions::{Action, PickPurpose};
 use super::app::{ActiveRun, AfterEnd, App, Closing};
 use super::dialogs::PathDialog;
 use super::draft::{Candidate, TextState, file_name, slug};
-use super::layout::{Layout, Pane};
+use super::layout::Layout;
 use super::menus::Phase;
 use super::parity::Parity;
-use super::picture;
 use super::question::Question;
 use super::settings::remember;
 use super::theme;
+use crate::findings::Finding;
 use crate::lab::desk::Job;
 use crate::lab::handle::{Origin, Place, RunHandle, RunSpec};
 use crate::lab::protocol::{Command, DeviceChoice, ExportFormat, Outcome, Pin, ReadyReport, SampleRequest, Step, View};
@@ -74,6 +74,7 @@ impl App {
             }
             Action::Pick(purpose) => self.pick(purpose),
             Action::OpenPath(purpose, path) => self.path_chosen(purpose, path),
+            Action::CopyPicture(pane) => self.take_picture(pane, None),
             Action::RemoveOverlay(path) => self.overlays.retain(|overlay| overlay.path != path),
             Action::SetView(view) => self.settings.view = *view,
             Action::CopyText(text) => self.ctx.copy_text(text),
@@ -402,7 +403,9 @@ impl App {
             PickPurpose::Export(ExportFormat::Transformers(_)) => format!("{run}-transformers"),
             PickPurpose::Export(ExportFormat::Safetensors) => format!("{run}-safetensors"),
             PickPurpose::SaveCurves => format!("{run}-curves.csv"),
-            PickPurpose::SaveLossPicture => format!("{run}-loss.png"),
+            PickPurpose::SavePicture(pane) => format!("{run}-{}.png", slug(pane.title())),
+            PickPurpose::SaveFinding(finding) => format!("{run}-{}.csv", self.finding_name(finding)),
+            PickPurpose::SavePage => format!("{run}-{}.html", self.finding_name(Finding::Attention)),
         };
         // Joining an empty name leaves the separator that one goes on typing after.
         self.picker = Some(PathDialog::new(purpose, &folder.join(name), recent));
@@ -444,10 +447,9 @@ impl App {
                 let contents = Box::new(move || Ok(curves_csv(&curves).into_bytes()));
                 self.ask(Job::WriteFile { path, contents, what: "curves".into() });
             }
-            PickPurpose::SaveLossPicture => match self.layout.rect(Pane::Loss) {
-                Some(rect) => picture::request(&self.ctx, rect, path, self.pictures.0.clone()),
-                None => self.store.note(Level::Warning, "the loss pane is hidden: show it, then save its picture"),
-            },
+            PickPurpose::SavePicture(pane) => self.take_picture(pane, Some(path)),
+            PickPurpose::SaveFinding(finding) => self.save_finding(finding, path),
+            PickPurpose::SavePage => self.save_page(path),
         }
     }
 }

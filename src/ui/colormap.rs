@@ -264,6 +264,15 @@ mod tests {
     }
 
     #[test]
+    fn a_saved_page_has_the_same_colours() {
+        let page = include_str!("../../assets/page.html");
+        let (_, table) = page.split_once("const VIRIDIS = [").expect("its colours");
+        let table = table.split_once(";").expect("their end").0;
+        let numbers = table.split(|character: char| !character.is_ascii_digit()).filter_map(|text| text.parse().ok());
+        assert_eq!(numbers.collect::<Vec<u8>>(), VIRIDIS.as_flattened());
+    }
+
+    #[test]
     fn values_outside_take_the_nearer_end() {
         assert_eq!(viridis(-1.0), viridis(0.0));
         assert_eq!(viridis(7.0), viridis(1.0));

@@ -11,6 +11,7 @@ use eframe::egui::{self, Align2, Context, Key, TextEdit, Ui, Window};
 
 use super::actions::{Action, PickPurpose};
 use super::theme;
+use crate::findings::Format;
 use crate::lab::desk::PathKind;
 use crate::lab::handle::Wake;
 use crate::lab::protocol::ExportFormat;
@@ -108,7 +109,13 @@ fn words(purpose: &PickPurpose) -> Words {
             ("Export weights", "Export", "A folder for model.safetensors and config.json.", Wants::NewFolder)
         }
         PickPurpose::SaveCurves => ("Save curves", "Save", "A .csv file.", Wants::NewFile),
-        PickPurpose::SaveLossPicture => ("Save picture of the loss", "Save", "A .png file.", Wants::NewFile),
+        PickPurpose::SavePicture(_) => ("Save picture of a view", "Save", "A .png file.", Wants::NewFile),
+        PickPurpose::SaveFinding(_) => {
+            ("Save data", "Save", "A .csv or .json file: the ending says what is written.", Wants::NewFile)
+        }
+        PickPurpose::SavePage => {
+            ("Save as a web page", "Save", "A .html file; it opens in any browser, also offline.", Wants::NewFile)
+        }
     };
     Words { title, go, hint, wants }
 }
@@ -217,6 +224,13 @@ impl PathDialog {
     fn remark(&self, words: &Words) -> (&'static str, Judgement) {
         use Judgement::{Caution, Fault, Fine, Unfinished};
         let Some(kind) = self.kind() else { return ("", Fine) };
+        let new_file = words.wants == Wants::NewFile && matches!(kind, PathKind::Missing | PathKind::File);
+        if new_file && matches!(self.purpose, PickPurpose::SaveFinding(_)) {
+            let format = self.path().map(|path| Format::of(&path));
+            if matches!(format, Some(Err(_))) {
+                return ("Name it .csv or .json: the ending says what is written.", Fault);
+            }
+        }
         match (words.wants, kind) {
             (Wants::OldFile, PathKind::Missing) => ("There is no such file.", Fault),
             (Wants::OldFolder | Wants::ModelFolder, PathKind::Missing) => ("There is no such folder.", Fault),

@@ -1,13 +1,14 @@
 //! Where the panes stand: a tree of tiles that the user may move, share out, hide and restore.
 
-use eframe::egui::{self, Color32, Frame, Margin, Rect, Stroke, Ui, Visuals, WidgetText};
+use eframe::egui::{self, Color32, Frame, Margin, Rect, Response, Stroke, Ui, Visuals, WidgetText};
 use egui_tiles::{
     Behavior, Container, EditAction, Linear, LinearDir, SimplificationOptions, TabState, Tile, TileId, Tiles, Tree,
     UiResponse,
 };
 use serde::{Deserialize, Serialize};
 
-use super::theme;
+use super::actions::Action;
+use super::{takeaway, theme};
 
 /// The panes of the window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -123,21 +124,23 @@ impl Layout {
         self.tree.active_tiles().contains(&tile).then(|| self.tree.tiles.rect(tile))?
     }
 
-    /// Lays the panes out and paints each with `paint`. `head_title` names the chosen head.
-    pub fn ui(&mut self, ui: &mut Ui, head_title: &str, paint: &mut dyn FnMut(Pane, &mut Ui)) {
+    /// Lays the panes out and paints each with `paint`. `head_title` names the chosen head. Returns what was asked at the
+    /// tabs.
+    pub fn ui(&mut self, ui: &mut Ui, head_title: &str, paint: &mut dyn FnMut(Pane, &mut Ui)) -> Vec<Action> {
         let size = ui.available_size();
         if !self.edited && size != self.made_for {
             share_out(&mut self.tree, size.x);
             self.made_for = size;
         }
-        let mut shown = Shown { paint, head_title, edited: false, closed: None };
+        let mut shown = Shown { paint, head_title, edited: false, closed: None, actions: Vec::new() };
         self.tree.ui(&mut shown, ui);
-        let (edited, closed) = (shown.edited, shown.closed);
+        let Shown { edited, closed, actions, .. } = shown;
         self.edited |= edited;
         if let Some(tile) = closed {
             self.edited = true;
             self.tree.set_visible(tile, false);
         }
+        actions
     }
 }
 
@@ -179,6 +182,7 @@ struct Shown<'a> {
     head_title: &'a str,
     edited: bool,
     closed: Option<TileId>,
+    actions: Vec<Action>,
 }
 
 impl Behavior<Pane> for Shown<'_> {
@@ -197,6 +201,13 @@ impl Behavior<Pane> for Shown<'_> {
 
     fn is_tab_closable(&self, _tiles: &Tiles<Pane>, _tile: TileId) -> bool {
         true
+    }
+
+    fn on_tab_button(&mut self, tiles: &mut Tiles<Pane>, tile: TileId, button: Response) -> Response {
+        if let Some(&Tile::Pane(pane)) = tiles.get(tile) {
+            button.context_menu(|ui| self.actions.extend(takeaway::tab_menu(ui, pane)));
+        }
+        button
     }
 
     fn on_tab_close(&mut self, _tiles: &mut Tiles<Pane>, tile: TileId) -> bool {
@@ -272,7 +283,7 @@ mod tests {
         let mut layout = Layout::default();
         let paint = |layout: &mut Layout, width| {
             let harness = egui_kittest::Harness::builder().with_size([width, 700.0]);
-            drop(harness.build_ui(|ui| layout.ui(ui, "Head", &mut |_, _| ())));
+            drop(harness.build_ui(|ui| drop(layout.ui(ui, "Head", &mut |_, _| ()))));
         };
         paint(&mut layout, 1000.0);
         assert!(layout.is_shown(Pane::Log) && layout.rect(Pane::Log).is_none(), "behind the sample");

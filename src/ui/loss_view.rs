@@ -18,6 +18,7 @@ use self::readout::Readout;
 use self::scale::{HEADROOM, Scale, end_marks, round_above, short_label};
 pub(super) use self::scale::{even_marks, plain_label, step_marks};
 use super::actions::{Action, PickPurpose, ViewSettings};
+use super::layout::Pane;
 use super::{parity, theme};
 use crate::lab::protocol::{Step, StepReport, ValidationReport};
 use crate::recipe::grouped;
@@ -110,7 +111,7 @@ impl LossView {
                 let any = !store.loss.is_empty();
                 pick(ui, true, "Overlay a run…", PickPurpose::OverlayRun);
                 pick(ui, any, "Save as CSV…", PickPurpose::SaveCurves);
-                pick(ui, any, "Save as picture…", PickPurpose::SaveLossPicture);
+                pick(ui, any, "Save as picture…", PickPurpose::SavePicture(Pane::Loss));
             });
         });
         if changed != *view {

@@ -6,8 +6,9 @@ use eframe::egui::{self, Button, Context, Event, Key, KeyboardShortcut, MenuBar,
 use super::actions::{Action, PickPurpose, Theme};
 use super::draft::file_name;
 use super::layout::{Layout, Pane};
-use super::theme;
 use super::timeline::Move;
+use super::{takeaway, theme};
+use crate::findings::Finding;
 use crate::lab::protocol::ExportFormat;
 use crate::recipe::SamplingRecipe;
 
@@ -24,7 +25,8 @@ pub enum MenuCommand {
     ExportWeights,
     ExportCheckpoint,
     SaveCurves,
-    SaveLossPicture,
+    SaveFinding(Finding),
+    SavePage,
     OverlayRun,
     Quit,
     TrainOrPause,
@@ -70,6 +72,8 @@ pub struct Situation {
     pub blocked: Option<String>,
     /// Whether there is a curve to save.
     pub has_curve: bool,
+    /// What has been measured and can be saved.
+    pub found: Vec<Finding>,
     /// Whether the run that is there can be compared with nanoGPT's.
     pub is_parity_run: bool,
     pub sampling: SamplingRecipe,
@@ -84,7 +88,7 @@ const NOT_READY: &str = "The run is being prepared.";
 const ENDING: &str = "The run is being saved.";
 
 impl MenuCommand {
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 35] = [
         Self::OpenText,
         Self::OpenRun,
         Self::OpenModel,
@@ -95,7 +99,12 @@ impl MenuCommand {
         Self::ExportWeights,
         Self::ExportCheckpoint,
         Self::SaveCurves,
-        Self::SaveLossPicture,
+        Self::SaveFinding(Finding::Attention),
+        Self::SaveFinding(Finding::Roles),
+        Self::SaveFinding(Finding::Lens),
+        Self::SaveFinding(Finding::Attribution),
+        Self::SaveFinding(Finding::Effects),
+        Self::SavePage,
         Self::OverlayRun,
         Self::Quit,
         Self::TrainOrPause,
@@ -130,7 +139,8 @@ impl MenuCommand {
             Self::ExportWeights => "Export weights with nanoGPT's names…",
             Self::ExportCheckpoint => "Export checkpoint…",
             Self::SaveCurves => "Save curves (CSV)…",
-            Self::SaveLossPicture => "Save picture of the loss (PNG)…",
+            Self::SaveFinding(finding) => takeaway::words(finding).text,
+            Self::SavePage => "Save this step as a web page…",
             Self::OverlayRun => "Overlay an earlier run…",
             Self::Quit => "Quit",
             Self::TrainOrPause => "Train or pause",
@@ -167,7 +177,8 @@ impl MenuCommand {
             Self::ExportWeights => "Writes model.safetensors and config.json with nanoGPT's names.",
             Self::ExportCheckpoint => "Copies everything that a resume needs to another folder.",
             Self::SaveCurves => "Writes loss, learning rate and gradient norm of each step.",
-            Self::SaveLossPicture => "Writes the loss view as it is on the screen.",
+            Self::SaveFinding(finding) => takeaway::words(finding).tip,
+            Self::SavePage => "Writes one HTML file with all heads; it opens in any browser, also offline.",
             Self::OverlayRun => "Draws the curves of an earlier run under this one's.",
             Self::Quit => "Saves a running model and closes the window.",
             Self::TrainOrPause => "Starts training, pauses it, or goes on.",
@@ -226,7 +237,8 @@ impl MenuCommand {
             | Self::ExportWeights
             | Self::EvaluateWhole
             | Self::SaveCurves
-            | Self::SaveLossPicture
+            | Self::SaveFinding(_)
+            | Self::SavePage
             | Self::OverlayRun
             | Self::ParityRun
             | Self::ResetLayout
@@ -256,6 +268,13 @@ impl MenuCommand {
         let with_kept = |to| {
             if situation.has_kept { Ok(Action::Timeline(to)) } else { Err("No step is kept.".to_owned()) }
         };
+        let with = |finding, action| {
+            if situation.found.contains(&finding) {
+                Ok(action)
+            } else {
+                Err(takeaway::words(finding).absent.to_owned())
+            }
+        };
         let start = |action| match (phase, &situation.hindrance) {
             (Phase::Idle, Some(why)) => Err(why.clone()),
             (Phase::Preparing, _) => Err(NOT_READY.to_owned()),
@@ -277,7 +296,8 @@ impl MenuCommand {
             Self::ExportWeights => with_model(Action::Pick(PickPurpose::Export(ExportFormat::Safetensors))),
             Self::ExportCheckpoint => with_model(Action::Pick(PickPurpose::Export(ExportFormat::Checkpoint))),
             Self::SaveCurves => with_curve(Action::Pick(PickPurpose::SaveCurves)),
-            Self::SaveLossPicture => with_curve(Action::Pick(PickPurpose::SaveLossPicture)),
+            Self::SaveFinding(finding) => with(finding, Action::Pick(PickPurpose::SaveFinding(finding))),
+            Self::SavePage => with(Finding::Attention, Action::Pick(PickPurpose::SavePage)),
             Self::OverlayRun => Ok(Action::Pick(PickPurpose::OverlayRun)),
             Self::Quit => Ok(Action::Quit),
             Self::TrainOrPause if phase == Phase::Training => Ok(Action::Pause),
@@ -403,14 +423,21 @@ fn file_menu(ui: &mut Ui, state: &MenuState<'_>, actions: &mut Vec<Action>) {
     for group in [
         &[C::OpenPreset, C::SavePreset][..],
         &[C::SaveCheckpoint, C::ExportModel, C::ExportWeights, C::ExportCheckpoint],
-        &[C::OverlayRun, C::SaveCurves, C::SaveLossPicture],
-        &[C::Quit],
+        &[C::OverlayRun, C::SaveCurves, C::SavePage],
     ] {
         ui.separator();
         for command in group {
             item(ui, *command, state.situation, actions);
         }
     }
+    ui.menu_button("Save data", |ui| {
+        for finding in Finding::ALL {
+            item(ui, C::SaveFinding(finding), state.situation, actions);
+        }
+    });
+    takeaway::picture_menus(ui, state.layout, actions);
+    ui.separator();
+    item(ui, C::Quit, state.situation, actions);
 }
 
 fn recent(

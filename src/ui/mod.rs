@@ -6,6 +6,7 @@ mod app;
 mod apply;
 mod architecture_view;
 pub mod attention_view;
+mod bench;
 pub mod colormap;
 mod dialogs;
 mod draft;
@@ -24,6 +25,7 @@ mod roles_view;
 pub mod sample_view;
 mod screenshots;
 pub mod settings;
+mod takeaway;
 pub mod theme;
 mod timeline;
 mod tokens_view;
@@ -38,6 +40,7 @@ use eframe::egui::{IconData, ViewportBuilder};
 
 use crate::lab::protocol::DeviceChoice;
 use app::{App, AppOptions};
+pub use bench::bench;
 pub use screenshots::screenshots;
 use settings::Loaded;
 

@@ -13,31 +13,31 @@ use tempfile::TempDir;
 
 use crate::{headlight, headlight_ok, small_recipe, text};
 
-struct Place {
+pub(crate) struct Place {
     folder: TempDir,
 }
 
 impl Place {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self { folder: tempfile::tempdir().expect("a folder") }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// Writes a file and returns its path as an argument.
-    fn file(&self, name: &str, bytes: &[u8]) -> String {
+    pub fn file(&self, name: &str, bytes: &[u8]) -> String {
         fs::write(self.path(name), bytes).expect("written");
         self.argument(name)
     }
 
-    fn argument(&self, name: &str) -> String {
+    pub fn argument(&self, name: &str) -> String {
         text(&self.path(name)).to_owned()
     }
 
     /// The small recipe as a preset file, with `from` replaced by `to`.
-    fn preset(&self, from: &str, to: &str) -> String {
+    pub fn preset(&self, from: &str, to: &str) -> String {
         let preset = headlight::preset::Preset { recipe: small_recipe(), ..headlight::preset::first() };
         let text = preset.to_ron();
         assert!(text.contains(from));
@@ -45,18 +45,18 @@ impl Place {
     }
 }
 
-fn events(output: &str) -> Vec<Value> {
+pub(crate) fn events(output: &str) -> Vec<Value> {
     output.lines().map(|line| serde_json::from_str(line).expect("a JSON object a line")).collect()
 }
 
 /// Step and loss of every step in a JSON stream.
-fn losses(events: &[Value]) -> Vec<(u64, f64)> {
+pub(crate) fn losses(events: &[Value]) -> Vec<(u64, f64)> {
     let steps = events.iter().filter(|event| event["event"] == "step");
     steps.map(|event| (event["step"].as_u64().expect("a step"), event["loss"].as_f64().expect("a loss"))).collect()
 }
 
 /// The job must fail with every one of `words` in its message.
-fn refused(arguments: &[&str], words: &[&str]) {
+pub(crate) fn refused(arguments: &[&str], words: &[&str]) {
     let output = headlight(arguments);
     let message = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success(), "{arguments:?} was not refused");
@@ -95,14 +95,14 @@ fn a_stopped_and_resumed_run_equals_an_uninterrupted_one() {
 }
 
 /// Weights and moments of a run's last checkpoint, by name.
-fn checkpoint_tensors(run: &str) -> BTreeMap<String, Vec<u8>> {
+pub(crate) fn checkpoint_tensors(run: &str) -> BTreeMap<String, Vec<u8>> {
     let bytes = fs::read(Path::new(run).join("checkpoint/last.safetensors")).expect("a checkpoint");
     let file = safetensors::SafeTensors::deserialize(&bytes).expect("a whole file");
     file.iter().map(|(name, view)| (name.to_owned(), view.data().to_vec())).collect()
 }
 
 /// The log without what a clock has measured.
-fn metrics(run: &str) -> Vec<Value> {
+pub(crate) fn metrics(run: &str) -> Vec<Value> {
     let log = fs::read_to_string(Path::new(run).join("metrics.jsonl")).expect("a log");
     let mut lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     for line in &mut lines {
@@ -219,6 +219,12 @@ fn every_question_has_an_answer() {
     let sum: f64 = row.as_array().expect("a row").iter().map(|weight| weight.as_f64().expect("a weight")).sum();
     assert!((sum - 1.0).abs() < 1e-5);
 
+    let page = place.argument("page.html");
+    headlight_ok(&["page", &run, "--prompt", "red", "--out", &page]);
+    let html = fs::read_to_string(&page).expect("a page");
+    assert!(html.starts_with("<!doctype html>") && html.contains(r#""tokens":["r","e","d"]"#));
+    refused(&["page", &run, "--prompt", "red", "--out", &place.argument("no/page.html")], &["page.html"]);
+
     let (weights, copy) = (place.argument("weights"), place.argument("copy"));
     headlight_ok(&["export", &run, "--format", "safetensors", "--out", &weights]);
     assert!(place.path("weights/model.safetensors").is_file() && place.path("weights/config.json").is_file());
@@ -264,6 +270,17 @@ fn a_bench_times_what_it_is_told_to() {
         let found: Value = serde_json::from_str(&headlight_ok(&[arguments, &small].concat())).expect("JSON");
         assert!(found[figure].as_f64().is_some_and(|ms| ms > 0.0) && found[missing].is_null(), "{found}");
         assert!(found["parameters"].as_u64().is_some_and(|count| count > 1000 && count < 40_000), "{found}");
+    }
+    let train = [&["bench", "train", "--steps", "12", "--threads", "1", "--vocabulary", "600"][..], &small].concat();
+    let found: Value = serde_json::from_str(&headlight_ok(&train)).expect("JSON");
+    assert_eq!(found["threads"], 1);
+    assert!(found["parameters"].as_u64().is_some_and(|count| count > 16 * 600), "{found}");
+    assert!(!cfg!(target_os = "linux") || found["peak_memory_bytes"].as_u64().is_some_and(|bytes| bytes > 1 << 20));
+    if cfg!(feature = "gui") {
+        // The process that the window's start is timed with; it needs no display.
+        headlight_ok(&["bench", "ui", "--first-frame"]);
+    } else {
+        refused(&["bench", "ui"], &["no window to measure"]);
     }
     refused(&["bench", "train", "--steps", "5"], &["5 steps are too few"]);
     refused(&["bench", "sample", "--context", "8"], &["context of 8 is too short"]);

@@ -151,20 +151,20 @@ fn interrupted_training_is_the_same_bit_for_bit() {
 }
 
 /// A run in a folder of its own, followed until `until` says so.
-struct Followed {
-    handle: RunHandle,
-    events: Vec<Event>,
-    folder: tempfile::TempDir,
+pub(crate) struct Followed {
+    pub handle: RunHandle,
+    pub events: Vec<Event>,
+    pub folder: tempfile::TempDir,
 }
 
 impl Followed {
-    fn start(recipe: Recipe, start_paused: bool) -> Self {
+    pub fn start(recipe: Recipe, start_paused: bool) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let origin = Origin::New { recipe: Box::new(recipe), place: Place::At(folder.path().join("run")) };
         Self::open(origin, start_paused, folder)
     }
 
-    fn open(origin: Origin, start_paused: bool, folder: tempfile::TempDir) -> Self {
+    pub fn open(origin: Origin, start_paused: bool, folder: tempfile::TempDir) -> Self {
         let spec = RunSpec {
             origin,
             device: DeviceChoice::Cpu,
@@ -176,7 +176,7 @@ impl Followed {
         Self { handle: RunHandle::start(spec, Arc::new(|| ())), events: Vec::new(), folder }
     }
 
-    fn until(&mut self, wanted: impl Fn(&Event) -> bool) -> Event {
+    pub fn until(&mut self, wanted: impl Fn(&Event) -> bool) -> Event {
         loop {
             let event = self.handle.next_within(Duration::from_secs(60)).expect("the worker answers in time");
             self.events.push(event.clone());
@@ -186,7 +186,7 @@ impl Followed {
         }
     }
 
-    fn until_state(&mut self, state: RunState) {
+    pub fn until_state(&mut self, state: RunState) {
         self.until(|event| matches!(event, Event::StateChanged(found) if *found == state));
     }
 

@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use headlight::device;
-use headlight::kernels::{self, Activation, AdamWUpdate, plain};
+use headlight::kernels::{self, Activation, AdamWUpdate, DropoutMask, plain};
 use headlight::model::{attend, split, values_of};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -102,7 +102,7 @@ fn linear() {
 }
 
 fn fused_attention(joined: Tensor<3>, heads: usize, groups: usize) -> Tensor<3> {
-    kernels::causal_attention(&joined, heads, groups).expect("the CPU has it")
+    kernels::causal_attention(&joined, heads, groups, None).expect("the CPU has it")
 }
 
 /// The model's own, which is the truth.
@@ -154,6 +154,104 @@ fn causal_attention() {
             }
         };
         agree(&name, &[batch * length * width], call(fused_attention), call(plain_attention));
+    }
+}
+
+#[test]
+fn traced_attention() {
+    // batch, position, heads, groups, head width
+    for [batch, length, heads, groups, head_width] in
+        [[1, 1, 1, 1, 1], [2, 5, 2, 1, 3], [1, 64, 4, 4, 8], [3, 65, 2, 2, 20], [1, 200, 3, 1, 8]]
+    {
+        let width = (heads + 2 * groups) * head_width;
+        let values = numbers(&mut ChaCha8Rng::seed_from_u64(2), batch * length * width);
+        let joined = Tensor::<3>::from_data(TensorData::new(values, [batch, length, width]), &device::cpu());
+        let (mixed, pattern) = kernels::traced_attention(&joined, heads, groups).expect("the CPU has it");
+        let (mut wanted_pattern, [query, keys_values]) = (None, split(joined.clone(), heads, groups));
+        let wanted = attend(query, keys_values, heads, groups, None, |pattern| {
+            wanted_pattern = Some(pattern.clone());
+            pattern
+        });
+        assert!(apart(&values_of(mixed), &values_of(wanted)) < TOLERANCE);
+        let (found, wanted) = (values_of(pattern), values_of(wanted_pattern.expect("it was shown")));
+        assert!(apart(&found, &wanted) < TOLERANCE);
+        let later = |&(place, _): &(usize, &f32)| place % length > place / length % length;
+        assert!(found.iter().enumerate().filter(later).all(|(_, &weight)| weight == 0.0), "a later key has a weight");
+        let graded = Tensor::<3>::zeros([batch, length, width], &device::cpu().autodiff());
+        assert!(kernels::traced_attention(&graded, heads, groups).is_none(), "it is not in the graph of gradients");
+    }
+}
+
+#[test]
+fn causal_attention_with_dropout() {
+    // batch, position, heads, groups, head width
+    let shapes =
+        [[1, 1, 1, 1, 1], [2, 1, 2, 1, 4], [1, 5, 1, 1, 3], [3, 64, 4, 4, 32], [2, 65, 6, 2, 20], [1, 200, 3, 1, 8]];
+    for (seed, [batch, length, heads, groups, head_width]) in shapes.into_iter().enumerate() {
+        let width = (heads + 2 * groups) * head_width;
+        let mask = DropoutMask::new(0.3, seed as u64);
+        let name = format!("attention with dropout {:?}", [batch, length, heads, groups, head_width]);
+        let joined = move |leaves: &[Tensor<1>]| leaves[0].clone().reshape([batch, length, width]);
+        agree(
+            &name,
+            &[batch * length * width],
+            |leaves| {
+                flat(kernels::causal_attention(&joined(leaves), heads, groups, Some(mask)).expect("the CPU has it"))
+            },
+            |leaves| {
+                let [query, keys_values] = split(joined(leaves), heads, groups);
+                flat(attend(query, keys_values, heads, groups, None, |pattern| plain::dropout(pattern, mask)))
+            },
+        );
+    }
+}
+
+#[test]
+fn dropout() {
+    for (seed, [batch, length, width]) in [[1, 1, 1], [3, 5, 7], [2, 33, 130], [1, 3, 20_000]].into_iter().enumerate() {
+        let mask = DropoutMask::new(0.2, seed as u64);
+        let call = |of: fn(Tensor<3>, DropoutMask) -> Tensor<3>| {
+            move |leaves: &[Tensor<1>]| {
+                flat(of(leaves[0].clone().reshape([length, batch, width]).swap_dims(0, 1), mask))
+            }
+        };
+        let name = format!("dropout {:?}", [batch, length, width]);
+        agree(&name, &[batch * length * width], call(kernels::dropout), call(plain::dropout));
+    }
+}
+
+/// Where a mask leaves ones standing: 0 or 1 a number.
+fn left_by(mask: DropoutMask, rows: usize, width: usize) -> Vec<u8> {
+    let left = values_of(kernels::dropout(Tensor::<2>::ones([rows, width], &device::cpu()), mask));
+    left.into_iter().map(|factor| u8::from(factor > 0.0)).collect()
+}
+
+#[test]
+fn dropout_drops_its_share_and_no_place_tells_of_another() {
+    let [rows, width] = [300, 256];
+    let count = (rows * width) as f64;
+    for probability in [0.1, 0.5, 0.9] {
+        let keep = 1.0 - probability;
+        let left = left_by(DropoutMask::new(probability, 7), rows, width);
+        let share = |found: &mut dyn Iterator<Item = bool>| found.filter(|&found| found).count() as f64 / count;
+        let near = |what: &str, share: f64, wanted: f64| {
+            // Five standard deviations of so many independent draws.
+            let slack = 5.0 * (wanted * (1.0 - wanted) / count).sqrt();
+            assert!((share - wanted).abs() < slack, "{what}: {share} is not near {wanted}");
+        };
+        near("kept", share(&mut left.iter().map(|&left| left == 1)), keep);
+        let other = left_by(DropoutMask::new(probability, 8), rows, width);
+        near("under two seeds", share(&mut left.iter().zip(&other).map(|(a, b)| a & b == 1)), keep * keep);
+        for (what, distance) in [("neighbours", 1), ("next but one", 2), ("rows", width), ("64 rows on", 64 * width)] {
+            let later = left.iter().cycle().skip(distance);
+            near(what, share(&mut left.iter().zip(later).map(|(a, b)| a & b == 1)), keep * keep);
+        }
+        let scaled = values_of(kernels::dropout(
+            Tensor::<2>::ones([1, width], &device::cpu()),
+            DropoutMask::new(probability, 7),
+        ));
+        let largest = scaled.into_iter().fold(0.0, f32::max);
+        assert!((f64::from(largest) * keep - 1.0).abs() < 1e-6, "what stays grows by 1 / (1 - p)");
     }
 }
 

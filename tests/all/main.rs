@@ -1,5 +1,6 @@
 //! Behaviour at the boundaries, in one binary so that it links once.
 
+mod attention_lab;
 mod command_line;
 mod engine;
 mod gpu;

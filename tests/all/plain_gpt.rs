@@ -10,12 +10,12 @@ use headlight::train::logits;
 
 use crate::{small_recipe, small_trainer};
 
-type Row = Vec<f64>;
+pub(crate) type Row = Vec<f64>;
 
-struct Exported(HashMap<String, (Vec<usize>, Vec<f64>)>);
+pub(crate) struct Exported(HashMap<String, (Vec<usize>, Vec<f64>)>);
 
 impl Exported {
-    fn read(path: &std::path::Path) -> Self {
+    pub fn read(path: &std::path::Path) -> Self {
         let bytes = std::fs::read(path).expect("readable");
         let file = safetensors::SafeTensors::deserialize(&bytes).expect("a whole file");
         let number = |four: &[u8]| f64::from(f32::from_le_bytes(four.try_into().expect("four bytes")));
@@ -52,6 +52,17 @@ impl Exported {
     }
 
     fn logits(&self, recipe: &ModelRecipe, ids: &[u32]) -> Vec<Row> {
+        self.logits_where(recipe, ids, &|_, _, mixed| mixed, &|_, written| written)
+    }
+
+    /// The logits where `heads` decides what a layer's head gives to the projection, and `mlps` what an MLP writes.
+    pub fn logits_where(
+        &self,
+        recipe: &ModelRecipe,
+        ids: &[u32],
+        heads: &dyn Fn(usize, usize, Row) -> Row,
+        mlps: &dyn Fn(usize, Row) -> Row,
+    ) -> Vec<Row> {
         let add = |a: &Row, b: &Row| -> Row { a.iter().zip(b).map(|(a, b)| a + b).collect() };
         let embed = |(position, &id): (usize, &u32)| {
             add(&self.row("transformer.wte.weight", id as usize), &self.row("transformer.wpe.weight", position))
@@ -69,7 +80,7 @@ impl Exported {
                     let powers: Row = (0..=query).map(|key| (score(key) / (size as f64).sqrt()).exp()).collect();
                     let total: f64 = powers.iter().sum();
                     let value = |index| (0..=query).map(|key| powers[key] / total * part(2, key)[index]).sum::<f64>();
-                    (0..size).map(value).collect::<Row>()
+                    heads(layer, head, (0..size).map(value).collect())
                 };
                 (0..recipe.heads).flat_map(head).collect()
             };
@@ -79,7 +90,7 @@ impl Exported {
                 *x = add(x, attended);
                 let hidden = self.linear(&name("mlp.c_fc"), &self.norm(&name("ln_2"), x));
                 let hidden = hidden.into_iter().map(|value| 0.5 * value * (1.0 + erf(value / 2_f64.sqrt()))).collect();
-                *x = add(x, &self.linear(&name("mlp.c_proj"), &hidden));
+                *x = add(x, &mlps(layer, self.linear(&name("mlp.c_proj"), &hidden)));
             }
         }
         let head = if recipe.tied_head { "transformer.wte" } else { "lm_head" };

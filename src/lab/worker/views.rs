@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::super::branch;
 use super::super::channel::{Inbox, Outbox};
 use super::super::looking::Looker;
-use super::super::measuring::{Effects, Mean, Measuring, Subject, SwitchedLoss};
+use super::super::measuring::{EFFECT_BATCHES, Effects, Mean, Measuring, Subject, SwitchedLoss};
 use super::super::protocol::{Event, Off, RunState, SampleEvent, SampleRequest, Step, View};
 use super::super::timeline::Change;
 use super::{Owner, Sampler, TokenId, Trainer, Worker};
@@ -16,8 +16,6 @@ use crate::runs::{PreparedCheckpoint, log_roles};
 use crate::text::Dataset;
 use crate::train::pruned;
 
-/// Validation batches that a part's effect is measured on, at most.
-const EFFECT_BATCHES: usize = 20;
 /// The windows of a mean over a text: so many at most, each of at most so many tokens.
 const MEAN_WINDOWS_MAX: usize = 256;
 const MEAN_TOKENS_MAX: usize = 256;
@@ -64,7 +62,7 @@ impl Worker<'_> {
     }
 
     /// A kept step cannot be read: the views go back to the running model.
-    fn leave_out(&mut self, step: Step, why: String) {
+    pub(super) fn leave_out(&mut self, step: Step, why: String) {
         self.timeline.leave_out(step);
         self.tell_kept();
         self.warn(format!("step {} is left out of the timeline: {why}", step.0));
@@ -126,7 +124,7 @@ impl Worker<'_> {
             }
         };
         let recipe = self.trainer.recipe();
-        let batches = self.trainer.validation_batches(EFFECT_BATCHES.min(recipe.training.evaluation_batches));
+        let batches = self.trainer.validation_batches(EFFECT_BATCHES);
         let (recipe, device) = (recipe.model.clone(), self.device.clone());
         Some(Subject { model, recipe, step, batches: Arc::new(batches), device })
     }
@@ -231,7 +229,9 @@ impl Worker<'_> {
     pub(super) fn keep_step(&mut self) {
         let (step, model) = (self.trainer.step_count(), &self.trainer.recipe().model);
         let bytes = 3 * model.file_bytes(self.trainer.dataset().tokenizer.vocabulary());
-        if self.diverged || !self.timeline.wants(step, Duration::from_secs_f64(self.elapsed_secs), bytes) {
+        let is_last = step.0 >= self.trainer.recipe().training.steps;
+        let training = Duration::from_secs_f64(self.elapsed_secs);
+        if self.diverged || !self.timeline.wants(step, training, bytes, is_last) {
             return;
         }
         let since = Instant::now();

@@ -14,7 +14,7 @@ use crate::recipe::TextSource;
 use crate::ui::actions::{PickPurpose, Theme, ViewSettings, WordsMode};
 use crate::ui::draft::Candidate;
 
-type Window = Harness<'static, App>;
+pub(in crate::ui) type Window = Harness<'static, App>;
 
 fn window(options: AppOptions) -> Window {
     let mut window = Harness::builder()
@@ -26,7 +26,7 @@ fn window(options: AppOptions) -> Window {
 }
 
 /// Frame after frame until `done`, as the desk and the worker answer from their own threads.
-fn until(window: &mut Window, what: &str, mut done: impl FnMut(&App) -> bool) {
+pub(in crate::ui) fn until(window: &mut Window, what: &str, mut done: impl FnMut(&App) -> bool) {
     let limit = Instant::now() + Duration::from_secs(30);
     loop {
         window.step();
@@ -39,7 +39,7 @@ fn until(window: &mut Window, what: &str, mut done: impl FnMut(&App) -> bool) {
     }
 }
 
-fn in_folder(folder: &Path) -> AppOptions {
+pub(in crate::ui) fn in_folder(folder: &Path) -> AppOptions {
     AppOptions {
         device: Some(DeviceChoice::Cpu),
         settings: Loaded::from_file(&folder.join("settings.ron")),
@@ -57,7 +57,7 @@ fn tiny() -> Recipe {
     recipe
 }
 
-fn log_holds(app: &App, words: &str) -> bool {
+pub(in crate::ui) fn log_holds(app: &App, words: &str) -> bool {
     app.store.log.iter().any(|line| line.text.contains(words))
 }
 
@@ -328,7 +328,7 @@ fn a_dragged_width_keeps_to_the_heads_and_a_folded_fault_is_unfolded() {
     assert_eq!(window.query_all_by_label("β1 2 is not at least 0 and below 1").count(), 2);
 }
 
-fn training(folder: &Path) -> Window {
+pub(in crate::ui) fn training(folder: &Path) -> Window {
     let mut window = window(in_folder(folder));
     window.state_mut().apply(Action::EditRecipe(Box::new(tiny())));
     window.state_mut().apply(Action::Train);

@@ -26,12 +26,6 @@ pub(in crate::ui) struct Drawn<'a> {
     pub less: Option<&'a [f32]>,
 }
 
-impl Drawn<'_> {
-    pub fn value(&self, index: usize) -> f32 {
-        self.weights[index] - self.less.map_or(0.0, |less| less[index])
-    }
-}
-
 /// What is shown, and what is pinned beside it.
 #[derive(Clone, Copy)]
 pub(super) struct Moments<'a> {

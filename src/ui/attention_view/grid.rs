@@ -8,7 +8,7 @@ use eframe::egui::{
 use super::super::actions::{Action, ViewSettings};
 use super::super::{colormap, theme};
 use super::compare::{self, Moments, Source};
-use super::picture::{Picture, Subject};
+use super::picture::{self, Picture, Subject};
 use super::switches::{self, Part};
 use super::thumbnail::{self, Known};
 use super::{AttentionState, AttentionView, nothing_yet, scale_of, selected_in};
@@ -20,8 +20,18 @@ const CELL_MIN: f32 = 32.0;
 const CELL_MAX: f32 = 400.0;
 /// The MLP's cell at the end of a layer.
 const MLP_WIDTH: f32 = 40.0;
-/// Pixels along a thumbnail: more could hardly be seen, and many heads have to be drawn.
+/// Pixels along a thumbnail at most: more could hardly be seen, and many heads have to be drawn.
 const THUMBNAIL_PIXELS_MAX: usize = 128;
+
+/// What the cells show.
+struct Shown<'a> {
+    state: &'a AttentionState<'a>,
+    moments: &'a Moments<'a>,
+    known: Known<'a>,
+    group: Id,
+    /// Tokens along the side of a thumbnail's pixel.
+    block: usize,
+}
 
 impl AttentionView {
     /// The grid of all heads, with the probe (as the recipe has it) and the colours above it.
@@ -79,8 +89,10 @@ impl AttentionView {
         let grid = Grid::new(ui, snapshot, moments.sources().len());
         grid.labels(ui);
         let selected = selected_in(snapshot, state.view);
-        let known = Known::new(state);
+        let pixels = (grid.cell.y * ui.ctx().pixels_per_point()) as usize;
+        let block = picture::block(snapshot.tokens.len(), pixels.min(THUMBNAIL_PIXELS_MAX));
         let group = ui.make_persistent_id("attention heads");
+        let shown = Shown { state, moments, known: Known::new(state), group, block };
         let mut chosen = None;
         for layer in 0..snapshot.layers {
             for head in 0..snapshot.heads {
@@ -90,11 +102,11 @@ impl AttentionView {
                 if !ui.is_rect_visible(cell) && head != selected {
                     continue;
                 }
-                let response = self.thumbnail(ui, group, cell, state, moments, &known, head);
-                chosen = chosen.or(used(ui, &response, state, snapshot, head, actions));
+                let response = self.thumbnail(ui, &shown, cell, head);
+                chosen = chosen.or(used(ui, &shown, &response, head, actions));
             }
             if ui.is_rect_visible(grid.mlp(layer)) {
-                mlp(ui, group, grid.mlp(layer), state, &known, layer, actions);
+                mlp(ui, &shown, grid.mlp(layer), layer, actions);
             }
         }
         if let Some(head) = chosen {
@@ -105,17 +117,8 @@ impl AttentionView {
     }
 
     /// Draws one head.
-    #[expect(clippy::too_many_arguments)]
-    fn thumbnail(
-        &mut self,
-        ui: &mut Ui,
-        group: Id,
-        cell: Rect,
-        state: &AttentionState<'_>,
-        moments: &Moments<'_>,
-        known: &Known<'_>,
-        head: HeadId,
-    ) -> Response {
+    fn thumbnail(&mut self, ui: &mut Ui, shown: &Shown<'_>, cell: Rect, head: HeadId) -> Response {
+        let Shown { state, moments, ref known, group, block } = *shown;
         let selected = head == selected_in(moments.this, state.view);
         // Tab stops once in the grid, at the selected head; arrows go on from there.
         let sense = if selected { Sense::click() } else { Sense::CLICK };
@@ -141,7 +144,7 @@ impl AttentionView {
                 source,
                 scale: scale_of(state.view),
                 dark: ui.visuals().dark_mode,
-                pixels_max: THUMBNAIL_PIXELS_MAX,
+                block,
             };
             let mut slot = self.thumbnails.remove(&(head, source));
             let texture = Picture::texture(&mut slot, ui.ctx(), drawn, subject).id();
@@ -176,14 +179,8 @@ fn frame(ui: &Ui, cell: Rect, response: &Response, selected: bool) {
 }
 
 /// What is done with a head: returns the head that it leads to when it is used.
-fn used(
-    ui: &Ui,
-    response: &Response,
-    state: &AttentionState<'_>,
-    snapshot: &AttentionSnapshot,
-    head: HeadId,
-    actions: &mut Vec<Action>,
-) -> Option<HeadId> {
+fn used(ui: &Ui, shown: &Shown<'_>, response: &Response, head: HeadId, actions: &mut Vec<Action>) -> Option<HeadId> {
+    let state = shown.state;
     let part = Part::Head(head);
     let can_switch = !state.is_pruned(head);
     if can_switch {
@@ -204,7 +201,7 @@ fn used(
     }
     let arrows = EventFilter { horizontal_arrows: true, vertical_arrows: true, ..EventFilter::default() };
     ui.memory_mut(|memory| memory.set_focus_lock_filter(response.id, arrows));
-    let next = neighbour(ui, snapshot, head)?;
+    let next = neighbour(ui, shown.moments.this, head)?;
     let towards = vec2(next.head as f32 - head.head as f32, next.layer as f32 - head.layer as f32);
     let cell = response.rect;
     ui.scroll_to_rect(cell.translate(towards * (cell.size() + vec2(GAP, GAP))), None);
@@ -212,15 +209,8 @@ fn used(
 }
 
 /// The MLP after a layer's heads: a click switches it.
-fn mlp(
-    ui: &mut Ui,
-    group: Id,
-    cell: Rect,
-    state: &AttentionState<'_>,
-    known: &Known<'_>,
-    layer: usize,
-    actions: &mut Vec<Action>,
-) {
+fn mlp(ui: &mut Ui, shown: &Shown<'_>, cell: Rect, layer: usize, actions: &mut Vec<Action>) {
+    let Shown { state, ref known, group, .. } = *shown;
     let part = Part::Mlp(layer);
     let response = ui.interact(cell, group.with(("MLP", layer)), Sense::click());
     let off = part.off(&state.looked.switches);

@@ -12,7 +12,7 @@ use super::super::actions::Action;
 use super::super::{colormap, theme};
 use super::compare::{self, Moments, Source};
 use super::look::{Cell, Look};
-use super::picture::{Picture, Subject};
+use super::picture::{self, Picture, Subject};
 use super::{AttentionState, AttentionView, cuts, nothing_yet, scale_of, selected_in};
 use crate::lab::protocol::{AttentionSnapshot, HeadId, View};
 use crate::recipe::grouped;
@@ -65,7 +65,7 @@ impl AttentionView {
 
         // Closer, every token has its pixel; the picture then stays the same wherever one looks.
         let pixels = (map.square.width() * ui.ctx().pixels_per_point()).max(1.0) as usize;
-        let pixels_max = if map.look.is_whole() { pixels } else { tokens };
+        let block = if map.look.is_whole() { picture::block(tokens, pixels) } else { 1 };
         self.enlarged.retain(|source, _| sources.contains(source));
         for (source, map) in sources.iter().copied().zip([map.clone(), map.moved()]) {
             let drawn = match moments.drawn(head, source) {
@@ -76,7 +76,7 @@ impl AttentionView {
                 }
             };
             let (version, dark) = (state.store.attention_version, ui.visuals().dark_mode);
-            let subject = Subject { version, head, source, scale: scale_of(state.view), dark, pixels_max };
+            let subject = Subject { version, head, source, scale: scale_of(state.view), dark, block };
             let mut slot = self.enlarged.remove(&source);
             let texture = Picture::texture(&mut slot, ui.ctx(), drawn, subject).id();
             self.enlarged.extend(slot.map(|picture| (source, picture)));

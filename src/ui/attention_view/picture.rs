@@ -16,8 +16,14 @@ pub(in crate::ui) struct Subject {
     pub scale: WeightScale,
     /// Differences have other colours on a dark ground.
     pub dark: bool,
-    /// Length of a side at most; more tokens are drawn together.
-    pub pixels_max: usize,
+    /// Tokens along the side of a pixel.
+    pub block: usize,
+}
+
+/// Tokens to draw together where so many of them have so many pixels: a texture with more pixels than the screen has
+/// would lose some of them.
+pub(in crate::ui) fn block(tokens: usize, pixels: usize) -> usize {
+    tokens.div_ceil(pixels.max(1)).max(1)
 }
 
 pub(in crate::ui) struct Picture {
@@ -49,21 +55,32 @@ impl Picture {
 /// Weights as colours; what lies after the query is left clear. Where a pixel stands for several tokens it shows the
 /// largest weight, or the difference furthest from zero, so that a bright line survives.
 fn paint(drawn: Drawn<'_>, subject: Subject) -> ColorImage {
-    let tokens = drawn.tokens;
-    let block = tokens.div_ceil(subject.pixels_max.max(1)).max(1);
+    let (tokens, block) = (drawn.tokens, subject.block);
     let side = tokens.div_ceil(block);
-    let mut furthest = vec![f32::NAN; side * side];
-    for query in 0..tokens {
+    let mut furthest = vec![f32::NEG_INFINITY; side * side];
+    for (query, weights) in drawn.weights.chunks_exact(tokens.max(1)).enumerate() {
         let row = &mut furthest[query / block * side..][..side];
-        for key in 0..=query {
-            let (value, pixel) = (drawn.value(query * tokens + key), &mut row[key / block]);
-            if pixel.is_nan() || value.abs() > pixel.abs() {
-                *pixel = value;
+        let pixels = row.iter_mut().zip(weights[..=query].chunks(block));
+        let Some(less) = drawn.less else {
+            for (pixel, weights) in pixels {
+                for &weight in weights {
+                    // Quicker than `max`, which minds numbers that are none.
+                    *pixel = if weight > *pixel { weight } else { *pixel };
+                }
+            }
+            continue;
+        };
+        for ((pixel, weights), less) in pixels.zip(less[query * tokens..][..=query].chunks(block)) {
+            for (weight, less) in weights.iter().zip(less) {
+                let difference = weight - less;
+                if *pixel == f32::NEG_INFINITY || difference.abs() > pixel.abs() {
+                    *pixel = difference;
+                }
             }
         }
     }
     let color = |value: f32| match drawn.less {
-        _ if value.is_nan() => Color32::TRANSPARENT,
+        _ if value == f32::NEG_INFINITY => Color32::TRANSPARENT,
         None => subject.scale.color(value),
         Some(_) => subject.scale.difference_color(value, subject.dark),
     };
@@ -76,9 +93,9 @@ mod tests {
     use crate::lab::protocol::AttentionSnapshot;
     use crate::store::tests::snapshot;
 
-    fn subject(pixels_max: usize) -> Subject {
-        let head = HeadId { layer: 1, head: 0 };
-        Subject { version: 1, head, source: Source::This, scale: WeightScale::Linear, dark: true, pixels_max }
+    fn subject(tokens: usize) -> Subject {
+        let (head, block) = (HeadId { layer: 1, head: 0 }, block(tokens, 128));
+        Subject { version: 1, head, source: Source::This, scale: WeightScale::Linear, dark: true, block }
     }
 
     fn drawn(snapshot: &AttentionSnapshot) -> Drawn<'_> {
@@ -88,7 +105,7 @@ mod tests {
     #[test]
     fn each_weight_has_its_pixel_and_later_keys_have_none() {
         let snapshot = snapshot(5, &["a", "b", "c"], 2, 2);
-        let image = paint(drawn(&snapshot), subject(128));
+        let image = paint(drawn(&snapshot), subject(3));
         assert_eq!(image.size, [3, 3]);
         for query in 0..3 {
             for key in 0..3 {
@@ -103,7 +120,7 @@ mod tests {
     fn a_pixel_of_several_tokens_shows_the_largest_weight() {
         let tokens: Vec<&str> = (0..300).map(|_| "x").collect();
         let snapshot = snapshot(5, &tokens, 2, 2);
-        let image = paint(drawn(&snapshot), subject(128));
+        let image = paint(drawn(&snapshot), subject(300));
         assert_eq!(image.size, [100, 100]);
         let (row, column) = (50, 20);
         let head = HeadId { layer: 1, head: 0 };
@@ -116,14 +133,16 @@ mod tests {
     fn a_difference_is_zero_in_the_middle_and_the_furthest_of_a_pixel_is_shown() {
         let tokens: Vec<&str> = (0..300).map(|_| "x").collect();
         let (this, other) = (snapshot(5, &tokens, 2, 2), snapshot(9, &tokens, 2, 2));
-        let same = paint(Drawn { less: Some(drawn(&this).weights), ..drawn(&this) }, subject(128));
+        let same = paint(Drawn { less: Some(drawn(&this).weights), ..drawn(&this) }, subject(300));
         let zero = WeightScale::Linear.difference_color(0.0, true);
         assert!(same.pixels.iter().all(|pixel| [zero, Color32::TRANSPARENT].contains(pixel)));
         let difference = Drawn { less: Some(drawn(&other).weights), ..drawn(&this) };
-        let image = paint(difference, subject(128));
+        let image = paint(difference, subject(300));
         let (row, column) = (2, 1);
         let block = (0..3).flat_map(|y| (0..3).map(move |x| (row * 3 + y) * 300 + column * 3 + x));
-        let furthest = block.map(|index| difference.value(index)).max_by(|a, b| a.abs().total_cmp(&b.abs()));
+        let furthest = block
+            .map(|index| drawn(&this).weights[index] - drawn(&other).weights[index])
+            .max_by(|a, b| a.abs().total_cmp(&b.abs()));
         let expected = WeightScale::Linear.difference_color(furthest.expect("nine weights"), true);
         assert_eq!(image.pixels[row * 100 + column], expected);
     }

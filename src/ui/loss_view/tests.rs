@@ -112,7 +112,7 @@ fn controls_ask_for_what_they_say() {
     for (entry, purpose) in [
         ("Overlay a run…", PickPurpose::OverlayRun),
         ("Save as CSV…", PickPurpose::SaveCurves),
-        ("Save as picture…", PickPurpose::SaveLossPicture),
+        ("Save as picture…", PickPurpose::SavePicture(Pane::Loss)),
     ] {
         harness.get_by_label("Curves").click();
         harness.run();

@@ -30,6 +30,7 @@ fn commands_follow_the_run() {
         waiting: false,
         blocked: None,
         has_curve: false,
+        found: Vec::new(),
         is_parity_run: false,
         sampling,
         has_kept: false,
@@ -53,4 +54,13 @@ fn commands_follow_the_run() {
     assert!(matches!(MenuCommand::EarlierStep.action(&kept), Ok(Action::Timeline(Move::Earlier))));
     assert!(matches!(MenuCommand::UndoSwitch.action(&kept), Ok(Action::UndoSwitches)));
     assert!(MenuCommand::Sample.action(&blocked).is_ok(), "looking and sampling still work");
+    let save = |finding| MenuCommand::SaveFinding(finding).action(&at(Phase::Paused));
+    assert!(save(Finding::Lens).is_err_and(|why| why.contains("show the Logit lens pane")));
+    assert!(MenuCommand::SavePage.action(&idle).is_err_and(|why| why.contains("No attention")));
+    let measured = Situation { found: vec![Finding::Attention, Finding::Effects], ..idle };
+    for finding in [Finding::Attention, Finding::Effects] {
+        let action = MenuCommand::SaveFinding(finding).action(&measured);
+        assert!(matches!(action, Ok(Action::Pick(PickPurpose::SaveFinding(asked))) if asked == finding));
+    }
+    assert!(matches!(MenuCommand::SavePage.action(&measured), Ok(Action::Pick(PickPurpose::SavePage))));
 }

@@ -8,7 +8,7 @@ use eframe::egui::{
 use super::super::attention_view::compare::{Drawn, Source};
 use super::super::attention_view::head::{shortened, weight_text};
 use super::super::attention_view::nothing_yet;
-use super::super::attention_view::picture::{Picture, Subject};
+use super::super::attention_view::picture::{self, Picture, Subject};
 use super::super::colormap::{self, WeightScale, diverging, diverging_legend};
 use super::super::theme;
 use super::{Chosen, Shown, name_of};
@@ -65,7 +65,8 @@ impl Stages {
         }
         let Some(Scores { limit, textures, .. }) = &self.scores else { return };
         let (version, head, source) = (shown.version, shown.head, Source::This);
-        let subject = Subject { version, head, source, scale, dark: of.2, pixels_max: PIXELS_MAX };
+        let subject =
+            Subject { version, head, source, scale, dark: of.2, block: picture::block(shown.count(), PIXELS_MAX) };
         let drawn = Drawn { tokens: shown.count(), weights: shown.weights, less: None };
         let weights = Picture::texture(&mut self.weights, ui.ctx(), drawn, subject).id();
         let gap = 10.0;
@@ -98,7 +99,7 @@ impl Stages {
 
 /// Values as colours; of several tokens in a pixel the one farthest from zero is shown.
 fn paint(values: &[f32], count: usize, masked: bool, color: &impl Fn(f32) -> Color32) -> ColorImage {
-    let block = count.div_ceil(PIXELS_MAX).max(1);
+    let block = picture::block(count, PIXELS_MAX);
     let side = count.div_ceil(block);
     let mut farthest = vec![None; side * side];
     for (query, row) in values.chunks_exact(count).enumerate() {
