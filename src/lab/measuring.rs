@@ -50,6 +50,19 @@ impl Measuring {
     }
 }
 
+impl Measuring {
+    /// What is to be told where it is given up: a mean over what was seen is whole.
+    pub fn cut_short(&mut self) -> Option<Event> {
+        match self {
+            Self::Mean(mean) if mean.done > 0 => {
+                mean.windows.truncate(mean.done);
+                Some(mean.tell())
+            }
+            Self::Mean(_) | Self::Effects(_) | Self::Switched(_) => None,
+        }
+    }
+}
+
 /// A model and the validation batches that it is measured on.
 #[derive(Clone)]
 pub(super) struct Subject {
@@ -256,5 +269,33 @@ impl Mean {
         };
         let (path, windows, total) = (self.path.clone(), self.done, self.windows.len());
         Event::MeanAttention(MeanAttention { path, windows, total, attention: Arc::new(attention) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::preset;
+    use crate::text::CharTokenizer;
+
+    #[test]
+    fn a_mean_that_is_given_up_is_one_over_the_windows_that_were_seen() {
+        let mut recipe = preset::find("glass-box").expect("built in").recipe.model;
+        (recipe.width, recipe.context) = (8, 4);
+        let device = crate::device::cpu();
+        let tokenizer = Tokenizer::Characters(CharTokenizer::from_chars("abcd".chars()));
+        let model = Gpt::new(&recipe, tokenizer.vocabulary(), 1, &device);
+        let subject = Subject { model, recipe, step: Step(7), batches: Arc::new(Vec::new()), device };
+        let ids: Vec<TokenId> = (0..40).map(|index| TokenId(index % 4)).collect();
+        let mean = Mean::new("poem.txt".into(), &ids, subject, tokenizer, 256, 4).expect("ten windows");
+        let mut measuring = Measuring::Mean(Box::new(mean));
+        assert!(measuring.cut_short().is_none(), "nothing was seen");
+        for _ in 0..3 {
+            assert!(measuring.advance().1);
+        }
+        let Some(Event::MeanAttention(told)) = measuring.cut_short() else { panic!("not told") };
+        assert_eq!((told.windows, told.total), (3, 3));
+        let row: f32 = told.attention.weights[12..16].iter().sum();
+        assert!((row - 1.0).abs() < 1e-5, "a mean of rows that sum to 1: {row}");
     }
 }

@@ -124,6 +124,24 @@ pub struct ViewSettings {
     pub square_root: bool,
     /// What is shown while another moment is pinned.
     pub compare: Compare,
+    /// How the chosen head is shown over the probe's words.
+    pub words: WordsMode,
+}
+
+/// What of the chosen head is shown over the probe's words.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WordsMode {
+    /// Words coloured by the weights of one query.
+    #[default]
+    Words,
+    /// Lines from queries to keys.
+    Lines,
+    /// From query · key to the weights.
+    Stages,
+    /// Attention rollout through all layers.
+    AllLayers,
+    /// The mean over a text.
+    Mean,
 }
 
 /// A moment beside the pinned one.
@@ -145,6 +163,7 @@ impl Default for ViewSettings {
             show_rates: true,
             selected: HeadId::default(),
             square_root: true,
+            words: WordsMode::default(),
             compare: Compare::default(),
         }
     }

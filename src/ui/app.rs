@@ -16,7 +16,7 @@ use super::attention_view::{AttentionState, AttentionView};
 use super::dialogs::PathDialog;
 use super::draft::Draft;
 use super::layout::{Layout, Pane};
-use super::lens_view;
+use super::lens_view::LensView;
 use super::loss_view::{LossView, Overlay};
 use super::menus::{self, MenuState, Phase, Situation};
 use super::notices::{self, Notices};
@@ -30,7 +30,7 @@ use super::settings::{Loaded, Settings};
 use super::takeaway;
 use super::theme;
 use super::timeline::{self, TimelineView};
-use super::tokens_view;
+use super::tokens_view::TokensView;
 use super::transport::{self, TransportState};
 use crate::lab::desk::{Adapter, Desk, Job};
 use crate::lab::handle::{RunHandle, Wake};
@@ -119,6 +119,8 @@ pub struct App {
     roles_view: RolesView,
     loss_view: LossView,
     attention_view: AttentionView,
+    pub(super) tokens_view: TokensView,
+    pub(super) lens_view: LensView,
     sample_view: SampleView,
     notices: Notices,
     pub(super) picker: Option<PathDialog>,
@@ -176,6 +178,8 @@ impl App {
             roles_view: RolesView::default(),
             loss_view: LossView::default(),
             attention_view: AttentionView::default(),
+            tokens_view: TokensView::default(),
+            lens_view: LensView::default(),
             sample_view: SampleView::default(),
             notices: Notices::default(),
             picker: None,
@@ -347,7 +351,10 @@ impl App {
         }
         let mut view = self.view.clone();
         let in_sight = |pane| self.layout.rect(pane).is_some();
-        view.wants = Wants { lens: in_sight(Pane::Lens), ..view.wants };
+        let lens = in_sight(Pane::Lens);
+        let attribution = self.lens_view.target(&self.store).filter(|_| lens);
+        let wants = Wants { lens, attribution, ..view.wants };
+        view.wants = TokensView::wants(wants, &self.store, &self.settings.view, in_sight(Pane::Tokens));
         view.step = view.step.filter(|step| self.store.kept.binary_search(step).is_ok());
         if view != self.view {
             self.apply(Action::Look(Box::new(view)));
@@ -397,6 +404,8 @@ impl App {
             layout,
             loss_view,
             attention_view,
+            tokens_view,
+            lens_view,
             sample_view,
             roles_view,
             switched_before,
@@ -412,6 +421,7 @@ impl App {
         let view = &settings.view;
         let head_title = head_title(store.attention.as_deref(), view.selected);
         let can_sample = matches!(phase, Phase::Training | Phase::Paused | Phase::Completed);
+        let mut focus = None;
         let asked = layout.ui(ui, &head_title, &mut |pane, ui| {
             actions.extend(match pane {
                 Pane::Recipe => {
@@ -426,17 +436,24 @@ impl App {
                     attention_view.grid_ui(ui, &AttentionState { store, view, looked, can_undo }, probe)
                 }
                 Pane::Head => attention_view.head_ui(ui, &AttentionState { store, view, looked, can_undo: false }),
-                Pane::Tokens => tokens_view::ui(ui, store, view, looked),
-                Pane::Lens => lens_view::ui(ui, store, view, looked),
+                Pane::Tokens => tokens_view.ui(ui, store, view),
+                Pane::Lens => lens_view.ui(ui, store, view),
                 Pane::Roles => roles_view.ui(ui, store, view, looked),
                 Pane::Architecture => {
                     architecture_view::ui(ui, &draft.recipe, vocabulary);
                     Vec::new()
                 }
-                Pane::Sample => sample_view.ui(ui, store, &on_screen.sampling, can_sample),
+                Pane::Sample => {
+                    let asked = sample_view.ui(ui, store, view, &on_screen.sampling, can_sample);
+                    focus = sample_view.focus();
+                    asked
+                }
                 Pane::Log => notices::log_ui(ui, store),
             });
         });
+        if attention_view.set_focus(focus) {
+            ui.ctx().request_repaint();
+        }
         actions.extend(asked);
         actions
     }

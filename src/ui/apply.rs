@@ -292,9 +292,14 @@ impl App {
         if self.same_text() {
             self.draft.recipe.data.probe.clone_from(&probe);
         }
+        // Cuts and chosen places are those of the older probe.
+        let cut = !std::mem::take(&mut self.view.cuts).is_empty();
+        self.lens_view.forget_places();
+        self.tokens_view.forget_places();
         if let Some(run) = &mut self.run {
             run.recipe.data.probe = probe;
             run.probe_unsent = true;
+            run.view_unsent |= cut;
         }
         self.hand_over();
     }

@@ -1,21 +1,25 @@
 //! Where every head looks: the grid of all of them, and one of them enlarged. Both show the newest look in the store, or
 //! hold it against a pinned moment; the pictures are textures, made anew only when there is something new to see.
 
-mod compare;
+pub(super) mod compare;
+mod cuts;
+mod focus;
 mod grid;
-mod head;
+pub(super) mod head;
 mod look;
-mod picture;
+pub(super) mod picture;
 mod probe;
 mod switches;
 mod thumbnail;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use eframe::egui::{RichText, Ui};
 
 use self::compare::Source;
-use self::look::Look;
+pub use self::focus::Focus;
+use self::look::{Cell, Look};
 use self::picture::Picture;
 use self::probe::ProbeField;
 use super::actions::ViewSettings;
@@ -30,6 +34,20 @@ pub struct AttentionView {
     enlarged: HashMap<Source, Picture>,
     look: Option<Look>,
     probe: ProbeField,
+    /// The cell that the menu is about.
+    menu: Option<Cell>,
+    /// Shown in place of the probe's attention.
+    focus: Option<Arc<Focus>>,
+}
+
+impl AttentionView {
+    /// Shows the row that chose a token in place of the probe's attention, from the next frame on. True when that is
+    /// something new.
+    pub(super) fn set_focus(&mut self, focus: Option<Arc<Focus>>) -> bool {
+        let same = self.focus.as_ref().map(Arc::as_ptr) == focus.as_ref().map(Arc::as_ptr);
+        self.focus = focus;
+        !same
+    }
 }
 
 /// What both panes show.
@@ -49,17 +67,19 @@ impl AttentionState<'_> {
     }
 }
 
-fn scale_of(view: &ViewSettings) -> WeightScale {
+/// The scale that weights are coloured by.
+pub(super) fn scale_of(view: &ViewSettings) -> WeightScale {
     if view.square_root { WeightScale::SquareRoot } else { WeightScale::Linear }
 }
 
 /// The chosen head, or the nearest one that this model has.
-fn selected_in(snapshot: &AttentionSnapshot, view: &ViewSettings) -> HeadId {
+pub(super) fn selected_in(snapshot: &AttentionSnapshot, view: &ViewSettings) -> HeadId {
     let HeadId { layer, head } = view.selected;
     HeadId { layer: layer.min(snapshot.layers.saturating_sub(1)), head: head.min(snapshot.heads.saturating_sub(1)) }
 }
 
-fn nothing_yet(ui: &mut Ui, sentence: &str) {
+/// One sentence in the middle of a pane that has nothing to show.
+pub(super) fn nothing_yet(ui: &mut Ui, sentence: &str) {
     ui.centered_and_justified(|ui| ui.label(RichText::new(sentence).weak()));
 }
 

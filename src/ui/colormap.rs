@@ -4,8 +4,8 @@
 use std::sync::{Arc, LazyLock};
 
 use eframe::egui::{
-    Color32, Galley, Mesh, Painter, Pos2, Rect, Response, Role, Sense, Shape, Stroke, StrokeKind, TextStyle, TextureId,
-    Ui, Vec2, Visuals, WidgetInfo, pos2, vec2,
+    Color32, Galley, Mesh, Painter, Pos2, Rect, Response, Rgba, Role, Sense, Shape, Stroke, StrokeKind, TextStyle,
+    TextureId, Ui, Vec2, Visuals, WidgetInfo, pos2, vec2,
 };
 
 use super::theme;
@@ -66,6 +66,14 @@ fn between(stops: &[[u8; 3]], place: f32) -> Color32 {
         (low + (high - low) * (place - below as f32)).round() as u8
     });
     Color32::from_rgb(red, green, blue)
+}
+
+/// Black or white: what is better read on a colour.
+#[must_use]
+pub fn readable_on(color: Color32) -> Color32 {
+    // Where both have the same contrast (WCAG 2.1): √(1.05 × 0.05) - 0.05.
+    let [red, green, blue, _] = Rgba::from(color).to_array();
+    if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.179 { Color32::BLACK } else { Color32::WHITE }
 }
 
 /// How a weight becomes a place in the colour map.
@@ -132,6 +140,16 @@ pub fn difference_legend(ui: &mut Ui, scale: WeightScale) {
     response.widget_info(|| WidgetInfo::labeled(Role::Image, true, name));
 }
 
+/// The same for numbers of any size about zero. `what` says of what.
+pub fn diverging_legend(ui: &mut Ui, limit: f32, what: &str) {
+    let dark = ui.visuals().dark_mode;
+    let (less, more) = (format!("{:.2}", -limit), format!("+{limit:.2}"));
+    let response =
+        bar(ui, 110.0, &[(0.0, &less), (0.5, "0"), (1.0, &more)], |place| diverging(2.0 * place - 1.0, dark));
+    let name = format!("Colours of {what}, from {less} to {more}, zero in the middle");
+    response.widget_info(|| WidgetInfo::labeled(Role::Image, true, &name));
+}
+
 /// A bar of colours with words at places from 0 to 1, the first and the last at its ends.
 fn bar(ui: &mut Ui, width: f32, words: &[(f32, &str)], color_at: impl Fn(f32) -> Color32) -> Response {
     let font = TextStyle::Small.resolve(ui.style());
@@ -193,9 +211,30 @@ pub fn mark_on_map(painter: &Painter, area: Rect) {
     painter.rect_stroke(area, 0.0, Stroke::new(1.0, Color32::WHITE), StrokeKind::Inside);
 }
 
+/// A cross through a cell, which shows on every colour of the map.
+pub fn cross_on_map(painter: &Painter, area: Rect) {
+    for (width, color) in [(3.0, Color32::from_black_alpha(180)), (1.4, Color32::WHITE)] {
+        painter.line_segment([area.left_top(), area.right_bottom()], Stroke::new(width, color));
+        painter.line_segment([area.right_top(), area.left_bottom()], Stroke::new(width, color));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_can_be_read_on_every_level() {
+        let luminance = |color: Color32| {
+            let [red, green, blue, _] = Rgba::from(color).to_array();
+            0.2126 * red + 0.7152 * green + 0.0722 * blue
+        };
+        for level in 0..256 {
+            let ground = viridis(level as f32 / 255.0);
+            let (ink, ground) = (luminance(readable_on(ground)), luminance(ground));
+            assert!((ink.max(ground) + 0.05) / (ink.min(ground) + 0.05) >= 4.5, "level {level}");
+        }
+    }
 
     #[test]
     fn brighter_means_more_at_every_level() {

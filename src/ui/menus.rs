@@ -490,15 +490,16 @@ fn view_menu(ui: &mut Ui, state: &MenuState<'_>, actions: &mut Vec<Action>) {
 }
 
 /// What keys and pointer do in one place only.
-const OTHER_KEYS: [(&str, &str, &str); 8] = [
+const OTHER_KEYS: [(&str, &str, &str); 9] = [
     ("Arrows", "Another head, cell or step", "In the grid of all heads, the large one and the timeline, once clicked."),
     ("Ctrl+Click", "Switch off or on", "A head or MLP of the grid; Delete does it for the chosen head."),
+    ("Ctrl+Click, X", "Cut or restore a weight", "In the large head; Alt does as well, and so does a menu."),
     ("Home, End", "First or last kept step", "In the timeline, once clicked."),
     ("Wheel", "Go closer", "Into the steps of a plot or the cells of a head, around the pointer."),
     ("Drag", "Move", "A plot or a closer head. The right button zooms into a box of a plot."),
     ("Double click", "Fit", "Shows the whole plot or head again."),
     ("Enter", "Go on", "In a dialog: takes the path, or presses the marked button."),
-    ("Escape", "Cancel", "In a dialog: closes it, and nothing has happened."),
+    ("Escape", "Cancel", "In a dialog: closes it. In the sample: lets go of a kept token."),
 ];
 
 /// The list of keys, in a window of its own.

@@ -13,6 +13,7 @@ mod draft;
 mod glyphs;
 mod layout;
 mod lens_view;
+mod likeliest;
 pub mod loss_view;
 pub mod menus;
 mod notices;

@@ -1,16 +1,19 @@
 //! Text drawn from the model: the prompt, how to draw, and the text as it comes, each token with the ones that the model
-//! weighed against it.
+//! weighed against it and with the earlier tokens that the chosen head looked at for it.
 
 use std::sync::Arc;
 
 use eframe::egui::{
-    self, DragValue, FontId, Galley, PopupAnchor, Pos2, Rect, RichText, Role, ScrollArea, Sense, TextEdit, TextFormat,
-    TextStyle, Tooltip, Ui, WidgetInfo, pos2, text::LayoutJob, vec2,
+    self, Color32, DragValue, FontId, Galley, Key, PopupAnchor, Pos2, Rect, RichText, Role, ScrollArea, Sense,
+    TextEdit, TextFormat, TextStyle, Tooltip, Ui, WidgetInfo, text::LayoutJob, vec2,
 };
 
-use super::actions::Action;
-use super::theme;
-use crate::lab::protocol::SampledToken;
+use super::actions::{Action, ViewSettings};
+use super::attention_view::head::weight_text;
+use super::attention_view::{Focus, scale_of};
+use super::likeliest::{self, percent};
+use super::{colormap, theme};
+use crate::lab::protocol::{HeadId, SampledToken};
 use crate::recipe::{SamplingRecipe, grouped};
 use crate::store::{RunStore, SampleState};
 
@@ -20,11 +23,23 @@ pub struct SampleView {
     sample: u64,
     /// Characters from the start of the text to the end of each token.
     ends: Vec<usize>,
+    /// The token whose row of attention is shown, and whether a click keeps it.
+    shown: Option<usize>,
+    kept: bool,
+    /// That row, with the number of the token that it chose.
+    focus: Option<(usize, Arc<Focus>)>,
 }
 
 impl SampleView {
     /// `settings` is the draft that the next sample is drawn with; `can_sample` whether there is a model to ask.
-    pub fn ui(&mut self, ui: &mut Ui, store: &RunStore, settings: &SamplingRecipe, can_sample: bool) -> Vec<Action> {
+    pub fn ui(
+        &mut self,
+        ui: &mut Ui,
+        store: &RunStore,
+        view: &ViewSettings,
+        settings: &SamplingRecipe,
+        can_sample: bool,
+    ) -> Vec<Action> {
         let mut actions = Vec::new();
         let mut draft = settings.clone();
         ui.horizontal(|ui| {
@@ -61,22 +76,28 @@ impl SampleView {
         if !sample.note.is_empty() {
             ui.label(RichText::new(&sample.note).color(theme::warning(ui.visuals())));
         }
+        self.follow(sample);
         if sample.tokens.is_empty() && !sample.running {
             let sentence = "What the model writes appears here, while it trains or after.";
             ui.centered_and_justified(|ui| ui.label(RichText::new(sentence).weak()));
             return actions;
         }
-        self.follow(sample);
         egui::Frame::new().fill(ui.visuals().extreme_bg_color).corner_radius(4).inner_margin(8).show(ui, |ui| {
             let scroll = ScrollArea::vertical().auto_shrink(false).stick_to_bottom(true);
-            scroll.show(ui, |ui| self.text(ui, sample));
+            scroll.show(ui, |ui| self.text(ui, sample, view));
         });
         actions
     }
 
+    /// The row of attention that chose the token under the pointer, or the kept one.
+    #[must_use]
+    pub fn focus(&self) -> Option<Arc<Focus>> {
+        self.focus.as_ref().map(|(_, focus)| Arc::clone(focus))
+    }
+
     fn follow(&mut self, sample: &SampleState) {
         if self.sample != sample.id || self.ends.len() > sample.tokens.len() {
-            *self = Self { sample: sample.id, ends: Vec::new() };
+            *self = Self { sample: sample.id, ..Self::default() };
         }
         let mut end = self.ends.last().copied().unwrap_or_else(|| sample.prompt.chars().count());
         for token in &sample.tokens[self.ends.len()..] {
@@ -85,38 +106,132 @@ impl SampleView {
         }
     }
 
-    fn text(&self, ui: &mut Ui, sample: &SampleState) {
+    /// The text, and behind its words the weights of the row that is shown.
+    fn job(&self, ui: &Ui, sample: &SampleState, view: &ViewSettings) -> LayoutJob {
         let font = FontId::monospace(TextStyle::Monospace.resolve(ui.style()).size);
+        let plain = |color: Color32| TextFormat::simple(font.clone(), color);
+        let (asked, drawn) = (theme::muted(ui.visuals()), ui.visuals().text_color());
         let mut job = LayoutJob::default();
         job.wrap.max_width = ui.available_width();
-        let mut drawn = String::new();
-        sample.tokens.iter().for_each(|token| drawn.push_str(&token.text));
-        job.append(&sample.prompt, 0.0, TextFormat::simple(font.clone(), theme::muted(ui.visuals())));
-        job.append(&drawn, 0.0, TextFormat::simple(font, ui.visuals().text_color()));
+        let row = self.focus.as_ref().map(|(_, focus)| (focus.attention.start, weights(focus, view.selected)));
+        let format = |place: usize, color: Color32| {
+            let weight = row.and_then(|(start, row)| row.get(place.checked_sub(start)?));
+            weight.map_or_else(
+                || plain(color),
+                |weight| {
+                    let background = scale_of(view).color(*weight);
+                    TextFormat { background, ..plain(colormap::readable_on(background)) }
+                },
+            )
+        };
+        let prompt = &sample.prompt_tokens;
+        let mut characters = sample.prompt.chars();
+        // A label stands for as many characters as its token has, but for pieces of characters and an empty prompt.
+        let lengths: Vec<usize> = prompt.iter().map(|label| label.chars().count()).collect();
+        if row.is_some() && lengths.iter().sum::<usize>() == sample.prompt.chars().count() {
+            for (place, length) in lengths.into_iter().enumerate() {
+                let piece: String = characters.by_ref().take(length).collect();
+                job.append(&piece, 0.0, format(place, asked));
+            }
+        } else {
+            job.append(&sample.prompt, 0.0, plain(asked));
+        }
+        if row.is_some() {
+            for (index, token) in sample.tokens.iter().enumerate() {
+                job.append(&token.text, 0.0, format(prompt.len() + index, drawn));
+            }
+        } else {
+            let text: String = sample.tokens.iter().map(|token| token.text.as_str()).collect();
+            job.append(&text, 0.0, plain(drawn));
+        }
+        job
+    }
+
+    fn text(&mut self, ui: &mut Ui, sample: &SampleState, view: &ViewSettings) {
+        let job = self.job(ui, sample, view);
         let galley = ui.ctx().fonts_mut(|fonts| fonts.layout_job(job));
-        let (area, response) = ui.allocate_exact_size(galley.size(), Sense::hover());
-        response.widget_info(|| WidgetInfo::labeled(Role::Label, true, format!("Sample: {}{drawn}", sample.prompt)));
+        let (area, response) = ui.allocate_exact_size(galley.size(), Sense::click());
+        response.widget_info(|| WidgetInfo::labeled(Role::Label, true, format!("Sample: {}", sample.text())));
 
         let hovered = response.hover_pos().and_then(|pointer| character_at(&galley, pointer - area.min.to_vec2()));
         // The prompt's characters lie before the first token's.
-        let token = hovered.and_then(|character| {
+        let hovered = hovered.and_then(|character| {
             let index = self.ends.partition_point(|&end| end <= character);
-            let start = self.ends.get(index)? - sample.tokens[index].text.chars().count();
-            (start <= character).then_some((index, start))
+            (self.start_of(sample, index)? <= character).then_some(index)
         });
-        if let Some((index, start)) = token {
+        if self.kept && (response.clicked() || ui.input(|input| input.key_pressed(Key::Escape))) {
+            self.kept = false;
+        } else if response.clicked() && hovered.is_some() {
+            self.kept = true;
+        }
+        self.show(ui, sample, hovered);
+        ui.painter().galley(area.min, Arc::clone(&galley), ui.visuals().text_color());
+        for (index, color) in
+            [(hovered, theme::muted(ui.visuals())), (self.shown.filter(|_| self.kept), theme::accent(ui.visuals()))]
+        {
+            let Some((index, start)) = index.and_then(|index| Some((index, self.start_of(sample, index)?))) else {
+                continue;
+            };
             for place in glyphs(&galley, start..self.ends[index]) {
                 let place = place.translate(area.min.to_vec2());
-                ui.painter().rect_filled(place, 2.0, ui.visuals().selection.bg_fill);
+                let stroke = egui::Stroke::new(1.5, color);
+                ui.painter().rect_stroke(place, 2.0, stroke, egui::StrokeKind::Outside);
             }
         }
-        ui.painter().galley(area.min, Arc::clone(&galley), ui.visuals().text_color());
-        if let Some((index, _)) = token {
+        if let Some(index) = hovered {
             let anchor = PopupAnchor::Pointer;
             let tooltip = Tooltip::always_open(ui.ctx().clone(), ui.layer_id(), response.id, anchor);
-            tooltip.gap(14.0).show(|ui| weighed(ui, &sample.tokens[index]));
+            let looked =
+                self.focus.as_ref().filter(|(of, _)| *of == index).map(|(_, focus)| said(focus, view.selected));
+            let elsewhere = (self.kept && self.shown != Some(index))
+                .then(|| "Another token's row is kept: click or Escape lets go.".to_owned());
+            tooltip.gap(14.0).show(|ui| weighed(ui, &sample.tokens[index], looked.or(elsewhere).as_deref()));
         }
     }
+
+    /// The character that a drawn token begins with.
+    fn start_of(&self, sample: &SampleState, index: usize) -> Option<usize> {
+        Some(self.ends.get(index)? - sample.tokens[index].text.chars().count())
+    }
+
+    /// Shows the row of the token under the pointer, unless one is kept.
+    fn show(&mut self, ui: &Ui, sample: &SampleState, hovered: Option<usize>) {
+        if self.kept || self.shown == hovered {
+            return;
+        }
+        self.shown = hovered;
+        // What is coloured is known only now that the text is laid out.
+        ui.ctx().request_repaint();
+        self.focus = self.shown.and_then(|index| {
+            let token = &sample.tokens[index];
+            let attention = Arc::clone(token.attention.as_ref()?);
+            let drawn = sample.tokens.iter().map(|token| &token.label);
+            let seen = sample.prompt_tokens.iter().chain(drawn).skip(attention.start).take(attention.keys());
+            let keys = seen.cloned().collect();
+            Some((index, Arc::new(Focus { chosen: token.label.clone(), keys, attention })))
+        });
+    }
+}
+
+/// The chosen head's row, or that of the nearest head that the model has.
+fn weights(focus: &Focus, selected: HeadId) -> &[f32] {
+    focus.attention.head(nearest(focus, selected))
+}
+
+fn nearest(focus: &Focus, HeadId { layer, head }: HeadId) -> HeadId {
+    let last = |count: usize| count.saturating_sub(1);
+    HeadId { layer: layer.min(last(focus.attention.layers)), head: head.min(last(focus.attention.heads)) }
+}
+
+/// Where the chosen head looked, in words.
+fn said(focus: &Focus, selected: HeadId) -> String {
+    let HeadId { layer, head } = nearest(focus, selected);
+    let row = weights(focus, selected);
+    let mut keys: Vec<usize> = (0..row.len()).collect();
+    keys.sort_by(|&one, &other| row[other].total_cmp(&row[one]));
+    let most: Vec<String> =
+        keys.iter().take(3).map(|&key| format!("'{}' {}", focus.key(key), weight_text(row[key]))).collect();
+    format!("Layer {} · head {} looked at {}", layer + 1, head + 1, most.join(", "))
 }
 
 fn how_to_draw(ui: &mut Ui, draft: &mut SamplingRecipe) {
@@ -137,40 +252,12 @@ fn how_to_draw(ui: &mut Ui, draft: &mut SamplingRecipe) {
     field("Seed", "The same seed draws the same text", DragValue::new(&mut draft.seed).speed(0.1));
 }
 
-/// The tooltip of a token: how likely it was, and the ten likeliest with bars.
-fn weighed(ui: &mut Ui, token: &SampledToken) {
+/// The tooltip of a token: how likely it was, the ten likeliest with bars, and where the chosen head looked.
+fn weighed(ui: &mut Ui, token: &SampledToken, looked: Option<&str>) {
     ui.label(theme::heading(format!("'{}'  {}", token.label, percent(token.probability))));
-    let row = vec2(210.0, ui.text_style_height(&TextStyle::Monospace) + 1.0);
-    let largest = token.alternatives.iter().map(|other| other.1).fold(f32::MIN_POSITIVE, f32::max);
-    for (text, probability) in &token.alternatives {
-        let (area, response) = ui.allocate_exact_size(row, Sense::hover());
-        let drawn = *text == token.label;
-        let visuals = ui.visuals();
-        let color = if drawn { theme::accent(visuals) } else { visuals.text_color() };
-        let font = TextStyle::Monospace.resolve(ui.style());
-        let numbers = percent(*probability);
-        let middle = area.center().y;
-        let width = ui.painter().text(
-            pos2(area.left() + 54.0, middle),
-            egui::Align2::RIGHT_CENTER,
-            &numbers,
-            font.clone(),
-            color,
-        );
-        let bar = Rect::from_min_size(
-            pos2(width.right() + 8.0, area.top() + 3.0),
-            vec2(80.0 * probability / largest, area.height() - 6.0),
-        );
-        let fill = if drawn { theme::accent(visuals) } else { theme::muted(visuals) };
-        ui.painter().rect_filled(bar, 1.0, fill.gamma_multiply(0.8));
-        let place = pos2(width.right() + 96.0, middle);
-        ui.painter().text(place, egui::Align2::LEFT_CENTER, text, font, color);
-        response.widget_info(|| WidgetInfo::labeled(Role::Label, true, format!("{text} {numbers}")));
-    }
-}
-
-fn percent(probability: f32) -> String {
-    format!("{:.2} %", probability * 100.0)
+    let alternatives = token.alternatives.iter().map(|(text, probability)| (text.as_str(), *probability));
+    likeliest::ui(ui, alternatives, Some(&token.label));
+    ui.weak(looked.unwrap_or("Where the heads looked was not recorded."));
 }
 
 /// The character at a place in the text, newlines counted.

@@ -138,9 +138,17 @@ impl Worker<'_> {
         Some(subject)
     }
 
+    /// What is being measured goes no further: a mean is then one over fewer windows.
+    pub(super) fn give_up_measuring(&mut self) {
+        if let Some(event) = self.measuring.as_mut().and_then(Measuring::cut_short) {
+            self.outbox.send(event);
+        }
+    }
+
     pub(super) fn measure_effects(&mut self, off: Off) {
         let Some(subject) = self.subject_with_text() else { return };
         let means = (off == Off::Mean).then(|| self.looker.means_of(&subject.model, subject.step));
+        self.give_up_measuring();
         let effects = Effects::new(subject, off, means);
         self.outbox.send(Event::Effects(effects.report().clone()));
         self.measuring = Some(Measuring::Effects(Box::new(effects)));
@@ -169,7 +177,10 @@ impl Worker<'_> {
         let positions = subject.recipe.context.min(MEAN_TOKENS_MAX);
         let subject = Subject { model, step, ..subject };
         match Mean::new(path.to_owned(), &ids, subject, tokenizer, MEAN_WINDOWS_MAX, positions) {
-            Ok(mean) => self.measuring = Some(Measuring::Mean(Box::new(mean))),
+            Ok(mean) => {
+                self.give_up_measuring();
+                self.measuring = Some(Measuring::Mean(Box::new(mean)));
+            }
             Err(why) => self.warn(why),
         }
     }

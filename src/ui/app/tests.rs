@@ -9,8 +9,9 @@ use egui_kittest::kittest::{NodeT as _, Queryable as _};
 
 use super::*;
 use crate::lab::desk::{Done, TextSummary};
+use crate::lab::protocol::Cut;
 use crate::recipe::TextSource;
-use crate::ui::actions::{PickPurpose, Theme};
+use crate::ui::actions::{PickPurpose, Theme, ViewSettings, WordsMode};
 use crate::ui::draft::Candidate;
 
 pub(in crate::ui) type Window = Harness<'static, App>;
@@ -545,4 +546,43 @@ fn a_fork_opens_by_itself_with_its_parents_curve() {
     let (parent, step) = (crate::ui::draft::file_name(&parent), crate::recipe::grouped(step.0));
     let name = format!("{parent}, forked from it at step {step}");
     assert_eq!(window.query_all_by_label(&name).count(), 1, "{name}");
+}
+
+#[test]
+fn another_probe_restores_the_cuts_of_the_older_one() {
+    let mut window = window(AppOptions::default());
+    let cut = Cut { head: HeadId::default(), query: 1, key: 0 };
+    let view = View { cuts: [cut].into(), renormalise: true, ..View::default() };
+    window.state_mut().apply(Action::Look(Box::new(view)));
+    window.state_mut().apply(Action::SetProbe("another".into()));
+    assert_eq!(window.state().view, View { renormalise: true, ..View::default() });
+}
+
+#[test]
+fn what_no_pane_in_sight_shows_is_not_asked_for() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut window = window(in_folder(folder.path()));
+    window.state_mut().apply(Action::EditRecipe(Box::new(tiny())));
+    until(&mut window, "the text is read", |app| app.draft.hindrance().is_none());
+    window.state_mut().apply(Action::StepOnce);
+    until(&mut window, "attention", |app| app.store.attention.is_some());
+    window.run_steps(2);
+    assert_eq!(window.state().view.wants, Wants::default(), "the heatmap is in front");
+    window.state_mut().apply(Action::TogglePane(Pane::Lens));
+    until(&mut window, "the lens", |app| {
+        app.store.look.as_ref().is_some_and(|look| look.lens.is_some() && look.attribution.is_some())
+    });
+    window.state_mut().apply(Action::SetProbe("where".into()));
+    until(&mut window, "the lens of the new probe", |app| {
+        app.store.look.as_ref().is_some_and(|look| {
+            look.lens.as_ref().is_some_and(|lens| lens.positions == 5)
+                && look.attribution.as_ref().is_some_and(|attribution| attribution.position == 4)
+        })
+    });
+    let view = ViewSettings { words: WordsMode::Stages, ..window.state().settings.view.clone() };
+    window.state_mut().apply(Action::SetView(Box::new(view)));
+    window.state_mut().apply(Action::TogglePane(Pane::Tokens));
+    until(&mut window, "the scores", |app| {
+        app.store.look.as_ref().is_some_and(|look| look.scores.is_some() && look.lens.is_none())
+    });
 }

@@ -9,7 +9,7 @@ use crate::lab::protocol::{AttentionSnapshot, HeadId};
 
 /// Which weights a picture shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Source {
+pub(in crate::ui) enum Source {
     This,
     Pinned,
     /// This less the pinned.
@@ -18,7 +18,7 @@ pub(super) enum Source {
 
 /// One head's weights as they are drawn.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Drawn<'a> {
+pub(in crate::ui) struct Drawn<'a> {
     pub tokens: usize,
     /// `[query, key]`.
     pub weights: &'a [f32],

@@ -45,7 +45,9 @@ impl AttentionView {
             ui.radio_value(&mut changed.square_root, true, "Square root").on_hover_text("Shows faint attention");
             ui.radio_value(&mut changed.square_root, false, "Linear");
             colormap::legend(ui, scale_of(view));
-            if let Some(snapshot) = &store.attention {
+            if let Some(focus) = &self.focus {
+                ui.label(RichText::new(focus.note()).color(theme::accent(ui.visuals())));
+            } else if let Some(snapshot) = &store.attention {
                 ui.label(theme::number(format!("step {:>7}", grouped(snapshot.step.0))).weak());
             }
             if changed != *view {
@@ -125,7 +127,11 @@ impl AttentionView {
         response.widget_info(|| WidgetInfo::selected(Role::Button, true, selected, part.text()));
 
         let pruned = state.is_pruned(head);
-        for (place, &source) in moments.sources().iter().enumerate() {
+        if let Some(focus) = &self.focus {
+            focus.paint(ui, Grid::square(cell, 0), head, scale_of(state.view));
+        }
+        let sources = if self.focus.is_none() { moments.sources() } else { &[] };
+        for (place, &source) in sources.iter().enumerate() {
             let square = Grid::square(cell, place);
             let drawn = moments.drawn(head, source).ok().filter(|_| !(pruned && source == Source::This));
             let Some(drawn) = drawn else {

@@ -13,8 +13,8 @@ use super::super::{colormap, theme};
 use super::compare::{self, Moments, Source};
 use super::look::{Cell, Look};
 use super::picture::{self, Picture, Subject};
-use super::{AttentionState, AttentionView, nothing_yet, scale_of, selected_in};
-use crate::lab::protocol::{AttentionSnapshot, HeadId};
+use super::{AttentionState, AttentionView, cuts, nothing_yet, scale_of, selected_in};
+use crate::lab::protocol::{AttentionSnapshot, HeadId, View};
 use crate::recipe::grouped;
 
 /// Characters of a token along an axis; the readout shows all of it.
@@ -31,11 +31,18 @@ impl AttentionView {
             return actions;
         };
         let head = selected_in(moments.this, state.view);
+        if let Some(focus) = &self.focus {
+            focus.enlarged_ui(ui, head, scale_of(state.view));
+            return actions;
+        }
+        let looked = state.looked;
         compare::switch_ui(ui, state, &mut actions);
         let line = ui.text_style_height(&TextStyle::Monospace) + 3.0;
         let (readout, readout_response) =
             ui.allocate_exact_size(vec2(ui.available_width(), 2.0 * line), Sense::hover());
-        let (pane, _) = ui.allocate_exact_size(ui.available_size(), Sense::hover());
+        let room = ui.available_size();
+        let below = if looked.cuts.is_empty() { 0.0 } else { cuts::effect_height(ui, room) };
+        let (pane, _) = ui.allocate_exact_size(room - vec2(0.0, below), Sense::hover());
         let sources = moments.sources();
         if state.is_pruned(head) && sources == [Source::This] {
             ui.put(pane, Label::new("This head was pruned: the model does not have it any more.").wrap());
@@ -52,7 +59,9 @@ impl AttentionView {
         response.widget_info(|| WidgetInfo::labeled(Role::Image, true, &name));
         map.steer(ui, &response);
         self.look = Some(map.look);
-        let read = map.look.marked.or_else(|| map.cell_at(response.hover_pos()?));
+        let pointed = response.hover_pos().and_then(|pointer| map.cell_at(pointer));
+        let read = map.look.marked.or(pointed);
+        actions.extend(cuts::asked(ui, &response, [pointed, read], head, looked, &mut self.menu));
 
         // Closer, every token has its pixel; the picture then stays the same wherever one looks.
         let pixels = (map.square.width() * ui.ctx().pixels_per_point()).max(1.0) as usize;
@@ -78,19 +87,25 @@ impl AttentionView {
             let focused = Stroke::new(2.0, theme::accent(ui.visuals()));
             let frame = if response.has_focus() { focused } else { ui.visuals().widgets.noninteractive.bg_stroke };
             painter.rect_stroke(map.square, 0.0, frame, StrokeKind::Outside);
+            for cut in looked.cuts.iter().filter(|cut| cut.head == head && source != Source::Pinned) {
+                map.cross(&painter, Cell { query: cut.query, key: cut.key });
+            }
             if let Some(cell) = read {
                 map.mark(&painter, cell);
             }
             map.labels(&painter, moments.this, read, ui.visuals());
         }
 
-        let [weight, place] = words(&moments, head, read);
+        let [weight, place] = words(&moments, head, read, looked);
         let (mono, small) = (TextStyle::Monospace.resolve(ui.style()), TextStyle::Small.resolve(ui.style()));
         let clipped = ui.painter().with_clip_rect(readout.intersect(ui.clip_rect()));
         clipped.text(readout.left_top(), Align2::LEFT_TOP, &weight, mono, ui.visuals().strong_text_color());
         let below = readout.left_top() + vec2(0.0, line);
         clipped.text(below, Align2::LEFT_TOP, &place, small, theme::muted(ui.visuals()));
         readout_response.widget_info(|| WidgetInfo::labeled(Role::Label, true, format!("{weight}  {place}")));
+        if !looked.cuts.is_empty() {
+            actions.extend(cuts::effect_ui(ui, state.store, looked));
+        }
         actions
     }
 }
@@ -109,21 +124,25 @@ fn shared_out(pane: Rect, pictures: usize) -> Vec<Rect> {
 }
 
 /// The readout's two lines. The weight is the snapshot's own, never a colour read back.
-fn words(moments: &Moments<'_>, head: HeadId, read: Option<Cell>) -> [String; 2] {
+fn words(moments: &Moments<'_>, head: HeadId, read: Option<Cell>, looked: &View) -> [String; 2] {
     let this = moments.this;
     let mut place = format!("layer {} · head {} · step {}", head.layer + 1, head.head + 1, grouped(this.step.0));
     if let Some(Ok(pinned)) = moments.pinned {
         place = format!("{place}, pinned step {}", grouped(pinned.step.0));
     }
-    let Some(Cell { query, key }) = read else {
-        return ["Point at a cell; the wheel zooms".into(), format!("rows: queries · columns: keys · {place}")];
+    let Some(cell @ Cell { query, key }) = read else {
+        return [
+            "Point at a cell; the wheel zooms, Ctrl-click cuts".into(),
+            format!("rows: queries · columns: keys · {place}"),
+        ];
     };
     let (from, to) = (&this.tokens[query], &this.tokens[key]);
     let weight = if key > query {
         "later token: never looked at".to_owned()
     } else {
         let weight = this.weight(head, query, key);
-        let text = weight_text(weight);
+        let cut = if cuts::is_cut(looked, head, cell) { "  cut" } else { "" };
+        let text = weight_text(weight) + cut;
         match moments.pinned_weight(head, query, key) {
             Some(pinned) => format!("{text}  pinned {}  difference {:+.3}", weight_text(pinned), weight - pinned),
             None => text,
@@ -132,7 +151,8 @@ fn words(moments: &Moments<'_>, head: HeadId, read: Option<Cell>) -> [String; 2]
     [format!("'{from}' → '{to}'  {weight}"), format!("query {}, key {} · {place}", query + 1, key + 1)]
 }
 
-fn weight_text(weight: f32) -> String {
+/// A weight for the screen, faint ones not as zero.
+pub(in crate::ui) fn weight_text(weight: f32) -> String {
     if weight > 0.0 && weight < 0.001 { format!("{weight:.1e}") } else { format!("{weight:.3}") }
 }
 
@@ -240,6 +260,15 @@ impl Map {
         (index as f32 + 0.5 - first) * self.cell_side()
     }
 
+    /// Crosses out a cell, as far as it is in sight.
+    fn cross(&self, painter: &Painter, Cell { query, key }: Cell) {
+        let middle = vec2(self.middle(key, self.look.first.x), self.middle(query, self.look.first.y));
+        let cell = Rect::from_center_size(self.square.min + middle, Vec2::splat(self.cell_side().max(7.0)));
+        if self.square.contains(cell.center()) {
+            colormap::cross_on_map(painter, cell.shrink(1.0));
+        }
+    }
+
     /// Marks the row of the query and the column of the key.
     fn mark(&self, painter: &Painter, Cell { query, key }: Cell) {
         let (square, thickness) = (self.square, self.cell_side().max(3.0));
@@ -286,7 +315,8 @@ impl Map {
     }
 }
 
-fn shortened(token: &str) -> String {
+/// A token for an axis.
+pub(in crate::ui) fn shortened(token: &str) -> String {
     if token.chars().count() <= LABEL_CHARACTERS_MAX {
         return token.to_owned();
     }

@@ -8,7 +8,7 @@ use crate::lab::protocol::HeadId;
 
 /// What a picture shows; one that shows something else is made anew.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Subject {
+pub(in crate::ui) struct Subject {
     /// [`crate::store::RunStore::attention_version`].
     pub version: u64,
     pub head: HeadId,
@@ -22,18 +22,18 @@ pub(super) struct Subject {
 
 /// Tokens to draw together where so many of them have so many pixels: a texture with more pixels than the screen has
 /// would lose some of them.
-pub(super) fn block(tokens: usize, pixels: usize) -> usize {
+pub(in crate::ui) fn block(tokens: usize, pixels: usize) -> usize {
     tokens.div_ceil(pixels.max(1)).max(1)
 }
 
-pub(super) struct Picture {
+pub(in crate::ui) struct Picture {
     texture: TextureHandle,
     subject: Subject,
 }
 
 impl Picture {
     /// The picture of a subject, taken from `slot` if it is there.
-    pub(super) fn texture<'a>(
+    pub(in crate::ui) fn texture<'a>(
         slot: &'a mut Option<Self>,
         ctx: &Context,
         drawn: Drawn<'_>,

@@ -1,4 +1,5 @@
 mod comparing;
+mod cutting;
 
 use std::cell::RefCell;
 use std::rc::Rc;

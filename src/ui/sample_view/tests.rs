@@ -7,11 +7,12 @@ use egui_kittest::kittest::{NodeT, Queryable};
 
 use super::super::actions::Theme;
 use super::*;
-use crate::lab::protocol::{Event, SampleEvent, Step};
+use crate::lab::protocol::{Event, SampleEvent, Step, TokenAttention};
 use crate::store::tests::store_at_start;
 
 struct Shown {
     store: RunStore,
+    view: ViewSettings,
     settings: SamplingRecipe,
     can_sample: bool,
     sample: SampleView,
@@ -21,13 +22,20 @@ struct Shown {
 fn harness() -> (Harness<'static>, Rc<RefCell<Shown>>) {
     let store = store_at_start();
     let settings = store.ready.as_ref().expect("ready").recipe.sampling.clone();
-    let shown = Shown { store, settings, can_sample: true, sample: SampleView::default(), actions: Vec::new() };
+    let shown = Shown {
+        store,
+        view: ViewSettings::default(),
+        settings,
+        can_sample: true,
+        sample: SampleView::default(),
+        actions: Vec::new(),
+    };
     let shared = Rc::new(RefCell::new(shown));
     let inside = Rc::clone(&shared);
     let builder = Harness::builder().with_size(Vec2::new(420.0, 360.0));
     let harness = builder.with_context_setup(|ctx| theme::install(ctx, Theme::Dark)).build_ui(move |ui| {
-        let Shown { store, settings, can_sample, sample, actions } = &mut *inside.borrow_mut();
-        for action in sample.ui(ui, store, settings, *can_sample) {
+        let Shown { store, view, settings, can_sample, sample, actions } = &mut *inside.borrow_mut();
+        for action in sample.ui(ui, store, view, settings, *can_sample) {
             if let Action::EditSampling(changed) = &action {
                 *settings = (**changed).clone();
             }
@@ -127,4 +135,62 @@ fn a_hovered_token_tells_its_probability_and_what_else_was_likely() {
     harness.hover_at(text.left_top() + vec2(7.5 * 3.5, 4.0));
     harness.run();
     harness.get_by_label("'␣be'  50.00 %");
+}
+
+#[test]
+fn a_hovered_token_shows_where_the_head_looked_and_a_click_keeps_it() {
+    let (mut harness, shared) = harness();
+    {
+        let mut shown = shared.borrow_mut();
+        draw(&mut shown.store, &[" be", "\n", "or"]);
+        // 'or' was chosen by looking at 'o', ' be' and the new line; 'T' is too far back.
+        let weights = vec![0.25, 0.5, 0.25, 0.125, 0.125, 0.75];
+        let attention = TokenAttention { start: 1, layers: 1, heads: 2, weights };
+        shown.store.sample.tokens[2].attention = Some(Arc::new(attention));
+        shown.view.selected.head = 1;
+    }
+    harness.run();
+    let text = harness.get_by_label("Sample: To be\nor").rect();
+    let third = text.left_bottom() + vec2(4.0, -4.0);
+    harness.hover_at(third);
+    harness.run();
+    let focus = shared.borrow().sample.focus().expect("a row");
+    assert_eq!((focus.chosen.as_str(), focus.keys.join("")), ("or", "o␣be⏎".to_owned()));
+    harness.get_by_label("Layer 1 · head 2 looked at '⏎' 0.750, 'o' 0.125, '␣be' 0.125");
+
+    let away = text.left_top() + vec2(300.0, -60.0);
+    harness.hover_at(away);
+    harness.run();
+    assert!(shared.borrow().sample.focus().is_none(), "let go with the pointer");
+    let press = |harness: &mut Harness<'_>| {
+        harness.drag_at(third);
+        harness.drop_at(third);
+        harness.run();
+        harness.hover_at(away);
+        harness.run();
+    };
+    press(&mut harness);
+    assert!(shared.borrow().sample.focus().is_some(), "kept");
+    harness.key_press(Key::Escape);
+    harness.run();
+    assert!(shared.borrow().sample.focus().is_none());
+    press(&mut harness);
+    press(&mut harness);
+    assert!(shared.borrow().sample.focus().is_none(), "a second click lets go");
+
+    press(&mut harness);
+    shared.borrow_mut().store.sample_started(2);
+    harness.run();
+    assert!(shared.borrow().sample.focus().is_none(), "an older sample's row");
+}
+
+#[test]
+fn a_token_whose_row_was_not_recorded_says_so() {
+    let (mut harness, shared) = harness();
+    draw(&mut shared.borrow_mut().store, &[" be", "\n", "or"]);
+    harness.run();
+    let text = harness.get_by_label("Sample: To be\nor").rect();
+    harness.hover_at(text.left_bottom() + vec2(4.0, -4.0));
+    harness.run();
+    harness.get_by_label("Where the heads looked was not recorded.");
 }
