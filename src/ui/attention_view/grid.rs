@@ -127,9 +127,8 @@ impl AttentionView {
         let pruned = state.is_pruned(head);
         for (place, &source) in moments.sources().iter().enumerate() {
             let square = Grid::square(cell, place);
-            let drawn = moments.drawn(head, source).ok().filter(|_| !(pruned && source == Source::This));
-            let Some(drawn) = drawn else {
-                thumbnail::middle(ui, square, if pruned { "pruned" } else { "none" });
+            let Ok(drawn) = moments.drawn(head, source) else {
+                thumbnail::middle(ui, square, if pruned && source != Source::Pinned { "pruned" } else { "none" });
                 continue;
             };
             let subject = Subject {

@@ -37,10 +37,6 @@ impl AttentionView {
             ui.allocate_exact_size(vec2(ui.available_width(), 2.0 * line), Sense::hover());
         let (pane, _) = ui.allocate_exact_size(ui.available_size(), Sense::hover());
         let sources = moments.sources();
-        if state.is_pruned(head) && sources == [Source::This] {
-            ui.put(pane, Label::new("This head was pruned: the model does not have it any more.").wrap());
-            return actions;
-        }
         let panes = shared_out(pane, sources.len());
         let tokens = moments.this.tokens.len();
         let look = self.look.filter(|look| look.tokens == tokens);
@@ -123,9 +119,13 @@ fn words(moments: &Moments<'_>, head: HeadId, read: Option<Cell>) -> [String; 2]
         "later token: never looked at".to_owned()
     } else {
         let weight = this.weight(head, query, key);
-        let text = weight_text(weight);
+        let there = moments.drawn(head, Source::This).is_ok();
+        let text = if there { weight_text(weight) } else { "pruned".to_owned() };
         match moments.pinned_weight(head, query, key) {
-            Some(pinned) => format!("{text}  pinned {}  difference {:+.3}", weight_text(pinned), weight - pinned),
+            Some(pinned) if there => {
+                format!("{text}  pinned {}  difference {:+.3}", weight_text(pinned), weight - pinned)
+            }
+            Some(pinned) => format!("{text}  pinned {}", weight_text(pinned)),
             None => text,
         }
     };
