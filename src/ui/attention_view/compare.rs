@@ -32,6 +32,7 @@ pub(super) struct Moments<'a> {
     pub this: &'a AttentionSnapshot,
     /// `None` where nothing is pinned; or why what is pinned cannot be shown.
     pub pinned: Option<Result<&'a AttentionSnapshot, &'a str>>,
+    pruned: &'a [(usize, usize)],
     compare: Compare,
 }
 
@@ -48,7 +49,8 @@ impl<'a> Moments<'a> {
                 Some(Ok(pinned)) => Ok(&**pinned),
             }
         });
-        Some(Self { this, pinned, compare: state.view.compare })
+        let pruned = state.store.ready.as_ref().map_or(&[][..], |ready| &ready.recipe.model.pruned);
+        Some(Self { this, pinned, pruned, compare: state.view.compare })
     }
 
     /// The pictures that stand side by side.
@@ -67,13 +69,18 @@ impl<'a> Moments<'a> {
     /// Why there are none to draw.
     pub fn drawn(&self, head: HeadId, source: Source) -> Result<Drawn<'a>, String> {
         let this = Drawn { tokens: self.this.tokens.len(), weights: self.this.head(head), less: None };
+        if source != Source::Pinned && self.pruned.contains(&(head.layer, head.head)) {
+            return Err("This head was pruned: the model does not have it any more.".to_owned());
+        }
         if source == Source::This {
             return Ok(this);
         }
         let pinned = self.pinned.unwrap_or(Err("Nothing is pinned."))?;
         if !has(pinned, head) {
             let (layers, heads) = (pinned.layers, pinned.heads);
-            return Err(format!("The pinned model has no such head: it has {layers} layers of {heads} heads."));
+            let inside = head.layer < layers && head.head < heads;
+            let why = if inside { "it was pruned".into() } else { format!("it has {layers} layers of {heads} heads") };
+            return Err(format!("The pinned model has no such head: {why}."));
         }
         let pinned = pinned.head(head);
         Ok(match source {
@@ -102,8 +109,10 @@ impl<'a> Moments<'a> {
     }
 }
 
+/// Whether the model has the head. The first token looks at itself alone, unless its head was pruned.
 fn has(snapshot: &AttentionSnapshot, head: HeadId) -> bool {
-    head.layer < snapshot.layers && head.head < snapshot.heads
+    let inside = head.layer < snapshot.layers && head.head < snapshot.heads;
+    inside && snapshot.head(head).first().is_some_and(|&weight| weight != 0.0)
 }
 
 /// The switch between the two moments, while one is pinned.

@@ -133,9 +133,8 @@ impl AttentionView {
         let sources = if self.focus.is_none() { moments.sources() } else { &[] };
         for (place, &source) in sources.iter().enumerate() {
             let square = Grid::square(cell, place);
-            let drawn = moments.drawn(head, source).ok().filter(|_| !(pruned && source == Source::This));
-            let Some(drawn) = drawn else {
-                thumbnail::middle(ui, square, if pruned { "pruned" } else { "none" });
+            let Ok(drawn) = moments.drawn(head, source) else {
+                thumbnail::middle(ui, square, if pruned && source != Source::Pinned { "pruned" } else { "none" });
                 continue;
             };
             let subject = Subject {

@@ -44,10 +44,6 @@ impl AttentionView {
         let below = if looked.cuts.is_empty() { 0.0 } else { cuts::effect_height(ui, room) };
         let (pane, _) = ui.allocate_exact_size(room - vec2(0.0, below), Sense::hover());
         let sources = moments.sources();
-        if state.is_pruned(head) && sources == [Source::This] {
-            ui.put(pane, Label::new("This head was pruned: the model does not have it any more.").wrap());
-            return actions;
-        }
         let panes = shared_out(pane, sources.len());
         let tokens = moments.this.tokens.len();
         let look = self.look.filter(|look| look.tokens == tokens);
@@ -142,9 +138,13 @@ fn words(moments: &Moments<'_>, head: HeadId, read: Option<Cell>, looked: &View)
     } else {
         let weight = this.weight(head, query, key);
         let cut = if cuts::is_cut(looked, head, cell) { "  cut" } else { "" };
-        let text = weight_text(weight) + cut;
+        let there = moments.drawn(head, Source::This).is_ok();
+        let text = if there { weight_text(weight) + cut } else { "pruned".to_owned() };
         match moments.pinned_weight(head, query, key) {
-            Some(pinned) => format!("{text}  pinned {}  difference {:+.3}", weight_text(pinned), weight - pinned),
+            Some(pinned) if there => {
+                format!("{text}  pinned {}  difference {:+.3}", weight_text(pinned), weight - pinned)
+            }
+            Some(pinned) => format!("{text}  pinned {}", weight_text(pinned)),
             None => text,
         }
     };

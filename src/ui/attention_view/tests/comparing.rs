@@ -180,6 +180,25 @@ fn a_pruned_head_is_an_empty_cell_that_cannot_be_switched_and_a_made_run_can_be_
 }
 
 #[test]
+fn a_head_that_one_of_two_models_lacks_is_shown_of_the_other_alone() {
+    let (mut harness, shared) = head();
+    let mut other = (*snapshot(100, &TOKENS, 2, 2)).clone();
+    let size = TOKENS.len() * TOKENS.len();
+    other.weights[..size].fill(0.0);
+    pin(&shared, Ok(Arc::new(other)));
+    harness.run();
+    harness.get_by_label("The pinned model has no such head: it was pruned.");
+    assert_eq!(shared.borrow().attention.enlarged.len(), 1);
+    shared.borrow_mut().view.selected = HeadId { layer: 1, head: 1 };
+    shared.borrow_mut().store.ready.as_mut().expect("ready").recipe.model.pruned = vec![(1, 1)];
+    harness.run();
+    harness.get_by_label("This head was pruned: the model does not have it any more.");
+    let area = harness.get_by_label("Attention of layer 2, head 2").rect();
+    point_at(&mut harness, area.with_max_x(area.left() + area.height()), 3, 1);
+    harness.get_by_label_contains("'␣' → 'h'  pruned  pinned 0.");
+}
+
+#[test]
 fn the_last_head_of_a_layer_is_not_pruned() {
     let (mut harness, shared) = grid(2, 2);
     {
