@@ -177,6 +177,7 @@ impl App {
     fn start(&mut self, origin: Origin, start_paused: bool, opened: bool) {
         self.store.clear();
         self.view = View { wants: std::mem::take(&mut self.view.wants), ..View::default() };
+        self.forget_places();
         self.switched_before.clear();
         let device = self.device().clone();
         let spec = RunSpec {
@@ -294,8 +295,7 @@ impl App {
         }
         // Cuts and chosen places are those of the older probe.
         let cut = !std::mem::take(&mut self.view.cuts).is_empty();
-        self.lens_view.forget_places();
-        self.tokens_view.forget_places();
+        self.forget_places();
         if let Some(run) = &mut self.run {
             run.recipe.data.probe = probe;
             run.probe_unsent = true;
@@ -311,6 +311,12 @@ impl App {
             self.switched_before.drain(..too_many);
         }
         self.set_looked(view);
+    }
+
+    /// What was chosen in the panes belongs to the older probe.
+    fn forget_places(&mut self) {
+        self.lens_view.forget_places();
+        self.tokens_view.forget_places();
     }
 
     fn set_looked(&mut self, view: View) {

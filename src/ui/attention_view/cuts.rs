@@ -80,7 +80,8 @@ fn restored(looked: &View) -> Action {
 pub(super) fn effect_height(ui: &Ui, pane: Vec2) -> f32 {
     let line = ui.text_style_height(&TextStyle::Monospace) + 2.0;
     let most = 2.0 * ui.spacing().interact_size.y + (CHANGES_MAX + 2) as f32 * line;
-    most.min(pane.y * 0.45)
+    // The rest scrolls: the map is to stay large enough for the next cut.
+    most.min(pane.y * 0.33)
 }
 
 /// A token's probability without the cuts and with them; `None` is less than every one that is known.
