@@ -10,17 +10,23 @@ use eframe::egui::{Rect, vec2};
 use egui_kittest::Harness;
 use egui_kittest::kittest::Queryable as _;
 
-use super::actions::{Action, Theme, ViewSettings};
+use super::actions::{Action, Compare, Theme, ViewSettings};
 use super::app::{App, AppOptions};
 use super::layout::Pane;
 use super::settings::Loaded;
-use crate::lab::protocol::{DeviceChoice, HeadId};
+use crate::lab::protocol::{DeviceChoice, HeadId, Off, Pin, Step, Switches, Target, View, Wants};
 use crate::preset;
 
 /// How long one scene may take to come about.
 const SCENE_LIMIT: Duration = Duration::from_secs(300);
 /// Where training is paused for its picture: heads have found their places, and the sample reads like the text.
 const PICTURED_STEP: u64 = 1000;
+/// In the lesson of induction: a head that copies, the head before it without which it cannot, a letter that is copied,
+/// and a step before they have found each other.
+const LESSON_HEAD: HeadId = HeadId { layer: 1, head: 0 };
+const LESSON_SUPPORT: HeadId = HeadId { layer: 0, head: 1 };
+const LESSON_POSITION: usize = 14;
+const TURNING_STEP: u64 = 500;
 
 /// Trains the default preset in the window and writes its pictures into `out`. Needs a graphics driver (llvmpipe will
 /// do) and no display.
@@ -77,7 +83,9 @@ fn take_all(out: &Path, home: &Path) -> Result<()> {
     scene.act(Action::SetTheme(Theme::Dark));
     scene.resize([1280.0, 800.0]);
     scene.act(Action::ToggleShortcuts);
-    scene.take(&out.join("shortcuts.png"))
+    scene.take(&out.join("shortcuts.png"))?;
+    scene.act(Action::ToggleShortcuts);
+    scene.lesson(out)
 }
 
 /// The window, off screen.
@@ -139,6 +147,64 @@ impl Scene {
         self.act(Action::ResetLayout);
         self.act(Action::UsePreset(Box::new(first)));
         self.resize([1280.0, 800.0]);
+        Ok(())
+    }
+
+    /// The lesson of induction, from its end back to where it happened.
+    fn lesson(&mut self, out: &Path) -> Result<()> {
+        let preset = preset::find("induction").ok_or_else(|| anyhow!("there is no preset induction"))?;
+        self.act(Action::Reset);
+        self.until("the end of the run", |app| app.store().ready.is_none())?;
+        let last = Step(preset.recipe.training.steps);
+        self.act(Action::UsePreset(Box::new(preset)));
+        self.until("the lesson is read", App::text_is_read)?;
+        self.act(Action::Train);
+        self.until("the lesson's last step is kept", |app| app.store().kept.last() == Some(&last))?;
+        self.act(Action::MeasureEffects(Off::Zero));
+        let measured = |app: &App| app.store().effects.as_ref().is_some_and(|found| found.done == found.total);
+        self.until("the heads' effects", measured)?;
+        self.act(Action::SetView(Box::new(ViewSettings { selected: LESSON_HEAD, ..ViewSettings::default() })));
+        self.resize([1600.0, 960.0]);
+        self.act(Action::TogglePane(Pane::Roles));
+        self.look(View::default())?;
+        self.take(&out.join("roles.png"))?;
+
+        let turned = self.app().store().kept.iter().rev().find(|step| step.0 <= TURNING_STEP).copied();
+        let pin = turned.map(|step| Pin { run: None, step: Some(step) });
+        self.look(View { step: turned, ..View::default() })?;
+        self.act(Action::TogglePane(Pane::Heads));
+        self.act(Action::TogglePane(Pane::Lens));
+        let target = Some(Target { position: LESSON_POSITION, token: None });
+        let wants = Wants { attribution: target, lens: true, ..Wants::default() };
+        self.look(View { wants, ..View::default() })?;
+        self.take(&out.join("lens.png"))?;
+        self.act(Action::SetTheme(Theme::Light));
+        self.act(Action::TogglePane(Pane::Head));
+        let settings = ViewSettings { selected: LESSON_HEAD, compare: Compare::Difference, ..ViewSettings::default() };
+        self.act(Action::SetView(Box::new(settings)));
+        self.look(View { pin, ..View::default() })?;
+        self.take(&out.join("compared.png"))?;
+        self.act(Action::TogglePane(Pane::Tokens));
+        let switches = Switches { heads: [(LESSON_SUPPORT, Off::Zero)].into(), ..Switches::default() };
+        let off = View { switches: switches.clone(), ..View::default() };
+        self.look(off)?;
+        let told = |app: &App| app.store().switched.as_ref().is_some_and(|found| found.switches == switches);
+        self.until("the loss without the head", told)?;
+        self.take(&out.join("switched-off.png"))
+    }
+
+    /// Asks for a view and waits until it is shown. What the panes in sight want is added to it.
+    fn look(&mut self, view: View) -> Result<()> {
+        self.act(Action::Look(Box::new(view.clone())));
+        self.until("the view", |app| {
+            let look = app.store().look.as_ref();
+            look.is_some_and(|look| {
+                look.view.step == view.step && look.view.switches == view.switches && look.view.pin == view.pin
+            })
+        })?;
+        self.until("what the panes want", |app| app.store().look.as_ref().is_some_and(|look| look.view == app.view))?;
+        // Notices go away by themselves.
+        self.window.run_steps(1200);
         Ok(())
     }
 
