@@ -93,15 +93,26 @@ after=$(steps)
 ((before == after)) || fail "Space did not pause: $before steps, then $after"
 echo 'tour: Space paused the run'
 picture 08-paused
+
+run=$(echo "$work"/home/runs/*)
+wait_for 10 'steps are kept' compgen -G "$run/snapshots/step-*.safetensors"
+keys comma comma
+picture 09-an-earlier-step
+xdotool mousemove 563 605 sleep 0.2 keydown ctrl click 1 keyup ctrl sleep 1
+picture 10-a-head-switched-off
+click 694 509
+wait_for 20 'the run without that head was made' test -s "$run-pruned/recipe.ron"
+"$program" heads "$run-pruned" || fail 'the pruned run does not open'
+keys l ctrl+z
 keys space
 wait_for 20 'Space went on with it' steps_at_least $((before + 20))
 
 keys ctrl+q
 sleep 0.7
-picture 09-asked-before-closing
+picture 11-asked-before-closing
 kill -0 "$window_process" 2>/dev/null || fail 'the window closed in the middle of training without asking'
 keys Return
 wait_for 30 'the run was saved and the window closed' bash -c "! kill -0 $window_process"
 wait "$window_process" || fail 'the program ended with an error'
-"$program" evaluate "$(echo "$work"/home/runs/*)" || fail 'the run cannot be evaluated afterwards'
+"$program" evaluate "$run" || fail 'the run cannot be evaluated afterwards'
 echo "tour: done, pictures in $pictures"
