@@ -143,7 +143,7 @@ impl TokensView {
                 match rollout.filter(|rollout| rollout.len() == shown.weights.len()) {
                     Some(rollout) => {
                         let shown = Shown { weights: rollout, ..shown };
-                        self.words.ui(ui, shown, &mut self.query, scale_of(view), "All layers");
+                        self.words.ui(ui, shown, &mut self.query, scale_of(view), "All layers together (rollout)");
                     }
                     None => nothing_yet(ui, "The attention of all layers is being computed."),
                 }
