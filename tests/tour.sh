@@ -73,7 +73,7 @@ type_path "$work/mine.txt"
 wait_for 10 'the typed path is the text of the next run' grep -q 'mine.txt' "$work/home/settings.ron"
 picture 05-text-opened
 
-click 890 652
+click 890 612
 sleep 4
 picture 06-sampled
 
