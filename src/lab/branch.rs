@@ -29,6 +29,10 @@ pub fn fork(run: &Path, step: Step, place: &Place, changes: Option<&Recipe>) -> 
     let snapshot = find_snapshot(run, step)?;
     let owner = Owner::new(&file.recipe.model, &file.tokenizer);
     let Checkpoint { model, optimizer, mut state } = Checkpoint::load(&snapshot, &owner, &device::cpu())?;
+    // The best so far goes along if it is of the past that both share. What cannot be kept is not the best to beat.
+    let best = Kept::Best.path(run);
+    let shared = Checkpoint::load(&best, &owner, &device::cpu()).is_ok_and(|best| best.state.step <= step);
+    state.best_validation_loss = state.best_validation_loss.filter(|_| shared);
     if let Some(changed) = changes {
         ensure!(
             changed.model == file.recipe.model && changed.data.text == file.recipe.data.text,
@@ -45,7 +49,11 @@ pub fn fork(run: &Path, step: Step, place: &Place, changes: Option<&Recipe>) -> 
     whole(place, |beside| {
         let mut folder = RunFolder::create(beside, file)?;
         copy_log(run, &mut folder, step)?;
-        save(&folder, &model.valid(), &optimizer, state)
+        save(&folder, &model.valid(), &optimizer, state)?;
+        if shared {
+            fs::copy(&best, folder.checkpoint(Kept::Best))?;
+        }
+        Ok(())
     })
 }
 

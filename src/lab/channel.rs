@@ -70,17 +70,13 @@ impl<'a> Inbox<'a> {
         false
     }
 
-    /// The newest of the views that were asked for in the middle of long work.
-    pub(super) fn take_view(&mut self) -> Option<View> {
-        let mut newest = None;
-        self.early.retain(|command| match command {
-            Command::Look(view) => {
-                newest = Some((**view).clone());
-                false
-            }
-            _ => true,
-        });
-        newest
+    /// The newest of the views that were asked for in the middle of long work. It stays in the queue, as other commands
+    /// may rest on those before it.
+    pub(super) fn newest_view(&self) -> Option<&View> {
+        self.early.iter().rev().find_map(|command| match command {
+            Command::Look(view) => Some(&**view),
+            _ => None,
+        })
     }
 
     /// The next command; waits for it if `wait`, else `None` when there is none. A closed channel means stop.

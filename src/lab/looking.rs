@@ -66,13 +66,43 @@ impl Looker {
     }
 
     pub fn set_view(&mut self, view: View) {
+        if view.pin != self.view.pin {
+            // Pinned anew it is read anew: the other run may have gone on.
+            self.pinned = None;
+        }
         self.view = view;
         self.hurry();
+    }
+
+    /// The view of before, after another was shown in between.
+    pub fn put_back(&mut self, view: View) {
+        self.view = view;
+    }
+
+    /// The running model is viewed again.
+    pub fn go_live(&mut self) {
+        self.view.step = None;
+        self.hurry();
+    }
+
+    /// Whether what parts write on average can be measured on the validation text.
+    pub const fn has_text(&self) -> bool {
+        self.batch.is_some()
+    }
+
+    /// The steps that must stay in the timeline.
+    pub fn spared(&self) -> Vec<Step> {
+        let pinned = self.view.pin.as_ref().filter(|pin| pin.run.is_none()).and_then(|pin| pin.step);
+        self.view.step.into_iter().chain(pinned).collect()
     }
 
     pub fn set_probe(&mut self, text: &str) {
         self.probe = Probe::new(text, &self.file.tokenizer, self.file.recipe.model.context);
         self.pinned = None;
+        if self.batch.is_none() {
+            // They were measured on the older probe.
+            self.means = None;
+        }
         self.hurry();
     }
 
@@ -90,7 +120,7 @@ impl Looker {
     /// Steps after this one are no longer what they were.
     pub fn forget_after(&mut self, step: Step) {
         self.models.retain(|(kept, _)| *kept <= step);
-        self.means = None;
+        (self.means, self.pinned) = (None, None);
         if self.view.step.is_some_and(|viewed| viewed > step) {
             self.view.step = None;
         }

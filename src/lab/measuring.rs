@@ -51,14 +51,18 @@ impl Measuring {
 }
 
 impl Measuring {
-    /// What is to be told where it is given up: a mean over what was seen is whole.
+    /// What is to be told where it is given up: what was found so far is all.
     pub fn cut_short(&mut self) -> Option<Event> {
         match self {
             Self::Mean(mean) if mean.done > 0 => {
                 mean.windows.truncate(mean.done);
                 Some(mean.tell())
             }
-            Self::Mean(_) | Self::Effects(_) | Self::Switched(_) => None,
+            Self::Effects(effects) => {
+                effects.report.total = effects.report.done;
+                Some(effects.tell())
+            }
+            Self::Mean(_) | Self::Switched(_) => None,
         }
     }
 }

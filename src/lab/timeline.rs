@@ -25,6 +25,8 @@ pub(super) struct Timeline {
     writing: Option<Step>,
     spent: Duration,
     stopped: bool,
+    /// Steps that are looked at, which no thinning takes.
+    spared: Vec<Step>,
     /// Not told yet.
     news: Option<Change>,
 }
@@ -52,6 +54,7 @@ impl Timeline {
             writing: None,
             spent: Duration::ZERO,
             stopped: false,
+            spared: Vec::new(),
             news: None,
         }
     }
@@ -119,6 +122,11 @@ impl Timeline {
         }
     }
 
+    /// These steps are looked at.
+    pub fn spare(&mut self, steps: Vec<Step>) {
+        self.spared = steps;
+    }
+
     /// Leaves a step out that cannot be read. Its file stays.
     pub fn leave_out(&mut self, step: Step) {
         self.kept.retain(|(kept, _)| *kept != step);
@@ -126,7 +134,7 @@ impl Timeline {
 
     fn thin(&mut self) {
         while self.bytes() > self.budget_bytes {
-            let Some(place) = missed_least(&self.steps()) else { return };
+            let Some(place) = missed_least(&self.steps(), &self.spared) else { return };
             let (step, _) = self.kept.remove(place);
             let _ = fs::remove_file(snapshot_path(&self.run, step));
         }

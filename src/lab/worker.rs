@@ -20,7 +20,8 @@ use super::start::{self, Opened};
 use super::timeline::Timeline;
 use crate::recipe::bytes_text;
 use crate::runs::{
-    Checkpoint, Kept, Owner, RunError, RunFolder, TrainingState, copy_run, export_safetensors, read_roles, transformers,
+    Checkpoint, Kept, Owner, RunError, RunFolder, TrainingState, copy_run, cut_roles, export_safetensors, read_roles,
+    transformers,
 };
 use crate::text::TokenId;
 use crate::train::{Sampler, Trainer, evaluate_whole};
@@ -245,7 +246,10 @@ impl<'a> Worker<'a> {
             self.log_result(written);
             self.timeline.forget_after(step);
             self.looker.forget_after(step);
+            let cleaned = cut_roles(self.folder.path(), step);
+            self.log_result(cleaned);
             self.tell_kept();
+            self.measure_switched_again();
         }
         if self.trainer.step_count().0 == 0 {
             // On a GPU the first kernels are compiled here.
@@ -302,19 +306,24 @@ impl<'a> Worker<'a> {
             return true;
         }
         let started = Instant::now();
-        // The views are served meanwhile: nobody waits for a whole look at the validation text.
+        // The views are served meanwhile: nobody waits for a whole look at the validation text. Afterwards the queue is obeyed
+        // in its order.
+        let before = self.looker.view().clone();
         let (trainer, looker, outbox, rate) =
             (&self.trainer, &mut self.looker, self.outbox, self.spec.attention_per_sec);
         let mut fault = None;
         let mut goes_on = || {
             let goes_on = inbox.goes_on();
-            if let Some(view) = inbox.take_view() {
-                looker.set_view(view);
+            if let Some(view) = inbox.newest_view()
+                && view != looker.view()
+            {
+                looker.set_view(view.clone());
                 fault = views::show(looker, trainer, outbox, rate).or(fault.take());
             }
             goes_on
         };
         let found = trainer.evaluate(&mut goes_on).map(|losses| (losses, trainer.accuracy(&mut goes_on)));
+        self.looker.put_back(before);
         if let Some((step, why)) = fault {
             self.leave_out(step, why);
         }
@@ -388,7 +397,7 @@ impl<'a> Worker<'a> {
         (self.saved, self.unsaved, self.diverged) = (step, false, false);
         self.evaluated = (step > Step(0)).then_some(step.0);
         self.resumed = true;
-        self.looker.forget_after(step);
+        self.looker.hurry();
         self.outbox.send(Event::WentBack { step, elapsed_secs: self.elapsed_secs });
         let state = self.resting_state();
         self.enter(state);

@@ -21,7 +21,9 @@ mod weights;
 pub use checkpoint::{Checkpoint, Owner, PreparedCheckpoint, TrainingState};
 pub use export::export_safetensors;
 pub use folder::{Curves, Kept, Parent, RunFile, RunFolder, copy_log, copy_run, default_root, new_folder, read_curves};
-pub use snapshots::{find_snapshot, is_worth_keeping, kept_steps, log_roles, missed_least, read_roles, snapshot_path};
+pub use snapshots::{
+    cut_roles, find_snapshot, is_worth_keeping, kept_steps, log_roles, missed_least, read_roles, snapshot_path,
+};
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};

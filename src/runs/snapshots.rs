@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
-use super::RunError;
+use super::{RunError, write_atomic};
 use crate::lab::protocol::{RoleReport, Step};
 
 const FOLDER: &str = "snapshots";
@@ -56,16 +56,17 @@ pub fn is_worth_keeping(step: Step, last: Option<Step>) -> bool {
 }
 
 /// The place of the kept step that is missed least: the one whose neighbours are closest to each other for how early they
-/// are. The first and the last stay.
+/// are. The first and the last stay, and those that are `spared`.
 #[must_use]
-pub fn missed_least(kept: &[Step]) -> Option<usize> {
+pub fn missed_least(kept: &[Step], spared: &[Step]) -> Option<usize> {
     let end = kept.last()?.0 as f64;
     // Not quite in proportion: else a long run would have most of its steps in its first minute.
     let gap = |place: usize| {
         let before = kept[place - 1].0 as f64;
         (kept[place + 1].0 as f64 - before) / (before + 1.0 + end / 32.0)
     };
-    (1..kept.len().saturating_sub(1)).min_by(|&one, &other| gap(one).total_cmp(&gap(other)))
+    let may_go = (1..kept.len().saturating_sub(1)).filter(|&place| !spared.contains(&kept[place]));
+    may_go.min_by(|&one, &other| gap(one).total_cmp(&gap(other)))
 }
 
 /// Appends what the heads did at a step to the run's record.
@@ -78,6 +79,23 @@ pub fn log_roles(run: &Path, report: &RoleReport) -> Result<(), RunError> {
     line.push('\n');
     let mut file = fs::File::options().append(true).create(true).open(&path).map_err(RunError::io(&path))?;
     file.write_all(line.as_bytes()).map_err(RunError::io(&path))
+}
+
+/// Takes what is later than `last` out of the record: training goes on from there, perhaps another way.
+///
+/// # Errors
+/// As [`log_roles`].
+pub fn cut_roles(run: &Path, last: Step) -> Result<(), RunError> {
+    let path = run.join(ROLES_FILE);
+    if !path.is_file() {
+        return Ok(());
+    }
+    let mut text = String::new();
+    for report in read_roles(run, last) {
+        text += &serde_json::to_string(&report).map_err(|error| RunError::damaged(&path, error))?;
+        text.push('\n');
+    }
+    write_atomic(&path, text.as_bytes())
 }
 
 /// What the heads did at kept steps up to `last`, in rising order. Lines that cannot be read are left out.
@@ -122,7 +140,7 @@ mod tests {
             if is_worth_keeping(step, kept.last().copied()) {
                 kept.push(step);
                 while kept.len() > room {
-                    kept.remove(missed_least(&kept).expect("more than two"));
+                    kept.remove(missed_least(&kept, &[]).expect("more than two"));
                 }
             }
         }
@@ -142,7 +160,9 @@ mod tests {
 
     #[test]
     fn the_first_and_the_last_are_always_kept() {
-        assert_eq!(missed_least(&[Step(0), Step(5)]), None);
+        assert_eq!(missed_least(&[Step(0), Step(5)], &[]), None);
+        assert_eq!(missed_least(&[Step(0), Step(1), Step(5)], &[Step(1)]), None);
+        assert_eq!(missed_least(&[0, 1, 2, 9].map(Step), &[Step(1)]), Some(2));
         assert_eq!(kept(50, 2), [0, 50]);
     }
 
@@ -161,5 +181,9 @@ mod tests {
         let steps = |last| -> Vec<u64> { read_roles(folder.path(), Step(last)).iter().map(|it| it.step.0).collect() };
         assert_eq!(steps(9), [0, 1]);
         assert_eq!(steps(0), [0]);
+        // Training goes on from 1, another way, and what was cut off swallows no line.
+        cut_roles(folder.path(), Step(1)).expect("written");
+        log_roles(folder.path(), &report(5)).expect("written");
+        assert_eq!(steps(9), [0, 1, 5]);
     }
 }

@@ -12,6 +12,9 @@ use crate::model::{Cache, Gpt, Trace, values_of};
 use crate::recipe::{ModelRecipe, SamplingRecipe};
 use crate::text::{TextStream, TokenId, Tokenizer, unknown_note};
 
+/// What the tokens of one text may remember, in bytes.
+const WATCH_BYTES_MAX: usize = 200_000_000;
+
 /// A text being written.
 #[derive(Debug)]
 pub struct Sampler {
@@ -21,8 +24,8 @@ pub struct Sampler {
     settings: SamplingRecipe,
     rng: ChaCha8Rng,
     cached: Option<Cached>,
-    /// Whether each token remembers where the heads looked.
-    watched: bool,
+    /// Room for what the tokens remember of where the heads looked.
+    watch_bytes: usize,
     /// The prompt as the model sees it.
     pub prompt: String,
     /// What of the prompt was left out, in words; empty when none.
@@ -42,17 +45,17 @@ impl Sampler {
             remaining: settings.tokens,
             rng: ChaCha8Rng::seed_from_u64(settings.seed),
             cached: None,
-            watched: false,
+            watch_bytes: 0,
             settings,
             prompt,
             note: unknown_note(&encoded.unknown),
         }
     }
 
-    /// From now on each token remembers where the heads looked; this takes more time.
+    /// From now on each token remembers where the heads looked, until that takes too much memory; this takes more time.
     #[must_use]
     pub fn watched(mut self) -> Self {
-        self.watched = true;
+        self.watch_bytes = WATCH_BYTES_MAX;
         self
     }
 
@@ -116,10 +119,12 @@ impl Sampler {
         });
         let new = &self.ids[cached.start + cached.cache.length()..];
         let ids = ids_tensor(new.iter().map(|id| id.0 as i32).collect(), 1, new.len(), device);
-        let mut trace = self.watched.then(Trace::default);
+        let mut trace = (self.watch_bytes > 0).then(Trace::default);
         let rows = model.forward_cached(ids, &mut cached.cache, trace.as_mut()); // [1, new, vocabulary]
         let last = rows.narrow(1, new.len() - 1, 1);
         let attention = trace.map(|trace| Arc::new(last_rows(trace, recipe, cached.start)));
+        let remembered: &[f32] = attention.as_ref().map_or(&[], |attention| &attention.weights);
+        self.watch_bytes = self.watch_bytes.saturating_sub(size_of_val(remembered));
         self.cached = Some(cached);
         Some((values_of(last), attention))
     }

@@ -68,7 +68,10 @@ impl RolesView {
     }
 
     fn effects(&mut self, ui: &mut Ui, store: &RunStore, actions: &mut Vec<Action>) {
-        let running = store.effects.as_ref().filter(|effects| effects.done < effects.total && !self.cancelled);
+        let running = store
+            .effects
+            .as_ref()
+            .filter(|effects| effects.done < effects.total && !self.cancelled && store.state.is_some());
         if let Some(effects) = running {
             let share = effects.done as f32 / effects.total.max(1) as f32;
             ui.add(ProgressBar::new(share).desired_width(120.0).text(format!("{:.0} %", 100.0 * share)));

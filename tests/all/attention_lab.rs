@@ -11,7 +11,7 @@ use headlight::lab::protocol::{
 use headlight::model::{Gpt, relative_difference};
 use headlight::recipe::{ModelRecipe, Recipe, SamplingRecipe};
 use headlight::runs::transformers::{Imported, import};
-use headlight::runs::{export_safetensors, kept_steps, snapshot_path};
+use headlight::runs::{Kept, export_safetensors, kept_steps, snapshot_path};
 use headlight::text::TokenId;
 use headlight::train::{Means, Probe, Seen, Trainer, logits, pruned, switched, validation_batches};
 use serde_json::Value;
@@ -355,6 +355,9 @@ fn a_fork_with_the_same_settings_is_the_same_run_to_the_last_bit() {
     };
     assert!(kind(&run, "step") == kind(&fork, "step"), "each loss is the same");
     assert!(checkpoint_tensors(&run) == checkpoint_tensors(&fork), "weights and moments are the same to the last bit");
+    // The best so far is the parent's only where it lies before the fork.
+    let best = |run: &str| Kept::Best.path(Path::new(run)).is_file();
+    assert!(best(&run) && best(&fork), "the fork found a best of its own");
     // Another rate from there on.
     let other = place.argument("other");
     headlight_ok(&["fork", &run, "--step", &step, "--learning-rate", "0.0001", "--out", &other]);
@@ -554,6 +557,28 @@ fn a_damaged_step_is_left_out_and_a_full_disk_stops_only_the_timeline() {
         .filter_map(|event| if let Event::Warning(text) = event { Some(text.as_str()) } else { None })
         .collect();
     assert!(warnings.len() == 1 && warnings[0].contains("the timeline stops here"), "{warnings:?}");
+}
+
+#[test]
+fn commands_that_rest_on_a_view_get_that_view_also_in_the_middle_of_an_evaluation() {
+    let mut recipe = small_recipe();
+    recipe.training.evaluation_batches = 400;
+    recipe.training.evaluation_interval = 5;
+    let mut run = Followed::start(recipe, false);
+    run.until(|event| matches!(event, Event::Validated(report) if report.step == Step(5)));
+    // The next evaluation is soon, and takes most of the time: these come in the middle of it.
+    let one = View { switches: off(&[(0, 1)], Off::Zero), ..View::default() };
+    let other = View { switches: off(&[(1, 0)], Off::Zero), ..View::default() };
+    std::thread::sleep(std::time::Duration::from_millis(60));
+    run.handle.send(Command::Look(Box::new(one)));
+    run.handle.send(Command::Prune);
+    run.handle.send(Command::Look(Box::new(other.clone())));
+    let made = run.until(|event| matches!(event, Event::Made { .. } | Event::Warning(_)));
+    let Event::Made { run: pruned, .. } = made else { panic!("{made:?}") };
+    let file = headlight::runs::RunFolder::read(&pruned).expect("a run");
+    assert_eq!(file.recipe.model.pruned, [(0, 1)]);
+    // What the last view costs is measured, whenever it was asked for.
+    run.until(|event| matches!(event, Event::Switched(report) if report.switches == other.switches));
 }
 
 #[test]

@@ -44,6 +44,7 @@ impl Worker<'_> {
         let other_model = older.step != view.step || older.switches != view.switches;
         let switched = !view.switches.is_empty() && other_model;
         self.looker.set_view(view);
+        self.timeline.spare(self.looker.spared());
         if other_model && let Some((_, sampler)) = &mut self.sampler {
             sampler.forget();
         }
@@ -63,9 +64,18 @@ impl Worker<'_> {
 
     /// A kept step cannot be read: the views go back to the running model.
     pub(super) fn leave_out(&mut self, step: Step, why: String) {
+        self.looker.go_live();
         self.timeline.leave_out(step);
         self.tell_kept();
         self.warn(format!("step {} is left out of the timeline: {why}", step.0));
+        self.measure_switched_again();
+    }
+
+    /// The viewed model has become another without being asked for.
+    pub(super) fn measure_switched_again(&mut self) {
+        if !self.looker.view().switches.is_empty() && matches!(self.measuring, Some(Measuring::Switched(_)) | None) {
+            self.measure_switched();
+        }
     }
 
     /// The viewed model, or a word on why there is none.
@@ -210,6 +220,9 @@ impl Worker<'_> {
             Err((step, why)) => return self.leave_out(step, why),
         };
         let switches = self.looker.view().switches.clone();
+        if switches.need_means() && !self.looker.has_text() {
+            return self.warn("nothing was pruned: there is no validation text to measure the heads' mean on".into());
+        }
         let shape = &self.folder.file.recipe.model;
         let means = switches.need_means().then(|| self.looker.means_of(&model, step));
         let made = pruned(&model, shape, &switches, means.as_ref());

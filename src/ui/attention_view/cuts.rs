@@ -1,6 +1,7 @@
 //! Single weights of attention that are cut, and what that does to the next token.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use eframe::egui::{
     Align2, Button, Event, Key, Modifiers, Rect, Response, Role, ScrollArea, Sense, TextStyle, Ui, Vec2, WidgetInfo,
@@ -11,7 +12,7 @@ use super::super::actions::Action;
 use super::super::likeliest::percent;
 use super::super::theme;
 use super::look::Cell;
-use crate::lab::protocol::{Cut, HeadId, View};
+use crate::lab::protocol::{Cut, HeadId, Look, View};
 use crate::store::RunStore;
 
 /// Tokens whose change is shown.
@@ -125,7 +126,8 @@ pub(super) fn effect_ui(ui: &mut Ui, store: &RunStore, looked: &View) -> Vec<Act
             actions.push(restored(looked));
         }
     });
-    let answered = store.look.as_ref().zip(store.ready.as_ref());
+    let asked = |look: &&Arc<Look>| look.view.cuts == looked.cuts && look.view.renormalise == looked.renormalise;
+    let answered = store.look.as_ref().filter(asked).zip(store.ready.as_ref());
     let Some((look, labels, uncut)) =
         answered.and_then(|(look, ready)| Some((look, &ready.labels, look.uncut.as_ref()?)))
     else {

@@ -101,6 +101,15 @@ fn what_cuts_do_to_the_next_token_is_told_and_rows_may_be_scaled_up_again() {
         store.apply_look(Arc::new(seen));
     }
     harness.run();
+    // It is the answer to other cuts.
+    harness.get_by_label("The prediction without these weights is being computed.");
+    {
+        let mut shown = shared.borrow_mut();
+        let mut seen = (**shown.store.look.as_ref().expect("a look")).clone();
+        seen.view.cuts.clone_from(&shown.looked.cuts);
+        shown.store.apply_look(Arc::new(seen));
+    }
+    harness.run();
     harness.get_by_label("t6: before 62.50 %, with the cuts 25.00 %, difference -37.50");
     harness.get_by_label("t5: before less, with the cuts 50.00 %, difference ");
     harness.get_by_label("Scale the row up again").click();
