@@ -1,6 +1,6 @@
 //! What the views of a run look at, and the models that they see: the running one, or those of kept steps.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use crate::train::{Means, Probe, Seen, Trainer, switched};
 /// The part of the time that looking may take from training, as one in so many.
 const SHARE: u32 = 25;
 /// Models of kept steps that stay in memory, so that going to and fro reads no file: this many, and this many bytes.
-const MODELS_MAX: usize = 8;
+const MODELS_MAX: usize = 64;
 const MODELS_BYTES_MAX: usize = 200_000_000;
 
 /// The state of the views.
@@ -144,7 +144,7 @@ impl Looker {
     /// As [`viewed`](Self::viewed).
     pub fn whole(&mut self, trainer: &Trainer) -> Result<(Gpt, Step), (Step, String)> {
         match self.view.step {
-            Some(step) => self.kept(step).map(|model| (model, step)).map_err(|why| (step, why)),
+            Some(step) => self.kept(step, trainer).map(|model| (model, step)).map_err(|why| (step, why)),
             None => Ok((trainer.validation_model(), trainer.step_count())),
         }
     }
@@ -167,12 +167,13 @@ impl Looker {
         means
     }
 
-    fn kept(&mut self, step: Step) -> Result<Gpt, String> {
+    fn kept(&mut self, step: Step, trainer: &Trainer) -> Result<Gpt, String> {
         let found = match self.models.iter().position(|(kept, _)| *kept == step) {
             Some(place) => self.models.remove(place).1,
             None => {
                 let path = find_snapshot(&self.folder, step).map_err(|error| error.to_string())?;
-                load(&path, &self.file, &self.device)?
+                let owner = Owner::new(&self.file.recipe.model, &self.file.tokenizer);
+                Checkpoint::load_model(&path, &owner, trainer.validation_model()).map_err(|error| error.to_string())?
             }
         };
         let most = MODELS_MAX.min(MODELS_BYTES_MAX / (4 * found.num_params()).max(1)).max(1);
@@ -200,7 +201,7 @@ impl Looker {
         // The running model's own roles are measured with the timeline.
         let with_roles = self.view.step.is_some() || !self.view.switches.is_empty();
         let mut look = self.seen(&model, step).look(&self.probe, &self.view, with_roles);
-        look.pinned = self.pinned();
+        look.pinned = self.pinned(trainer);
         // Counted from when it was due: the step that was waited for would make it rarer.
         let (interval, late) = (Duration::from_secs_f64(1.0 / rate), started - self.due);
         self.due = started + (interval - late.min(interval)).max(started.elapsed() * SHARE);
@@ -219,22 +220,22 @@ impl Looker {
         Seen { model, recipe, tokenizer, device: &self.device, step }
     }
 
-    fn pinned(&mut self) -> Option<Result<Arc<AttentionSnapshot>, String>> {
+    fn pinned(&mut self, trainer: &Trainer) -> Option<Result<Arc<AttentionSnapshot>, String>> {
         let pin = self.view.pin.clone()?;
         if let Some((known, found)) = &self.pinned
             && *known == pin
         {
             return Some(found.clone());
         }
-        let found = self.look_at_pin(&pin).map(Arc::new);
+        let found = self.look_at_pin(&pin, trainer).map(Arc::new);
         self.pinned = Some((pin, found.clone()));
         Some(found)
     }
 
-    fn look_at_pin(&mut self, pin: &Pin) -> Result<AttentionSnapshot, String> {
+    fn look_at_pin(&mut self, pin: &Pin, trainer: &Trainer) -> Result<AttentionSnapshot, String> {
         let Some(run) = &pin.run else {
             let step = pin.step.ok_or("no step is pinned")?;
-            let model = self.kept(step)?;
+            let model = self.kept(step, trainer)?;
             return Ok(self.seen(&model, step).attention(&self.probe));
         };
         let other = RunFolder::read(run).map_err(|error| error.to_string())?;
@@ -256,10 +257,4 @@ impl Looker {
         let (recipe, tokenizer) = (&other.recipe.model, &other.tokenizer);
         Ok(Seen { model: &model, recipe, tokenizer, device, step }.attention(&self.probe))
     }
-}
-
-fn load(path: &Path, file: &RunFile, device: &Device) -> Result<Gpt, String> {
-    let owner = Owner::new(&file.recipe.model, &file.tokenizer);
-    let checkpoint = Checkpoint::load(path, &owner, device).map_err(|error| error.to_string())?;
-    Ok(checkpoint.model.valid())
 }

@@ -87,6 +87,13 @@ struct Header {
 }
 
 impl Header {
+    fn require(&self, owner: &Owner<'_>) -> Result<(), String> {
+        if self.owner == owner.digest() {
+            return Ok(());
+        }
+        Err("it is of another model or another vocabulary than the run's".into())
+    }
+
     /// SHA-256 over the header and the tensors in the order of their names, which is not their order in a file.
     fn digest(&self, tensors: &[Encoded]) -> String {
         let mut order: Vec<_> = tensors.iter().collect();
@@ -129,6 +136,42 @@ impl Checkpoint {
     /// # Errors
     /// Names the file and what is wrong with it: truncated, altered, of another shape or vocabulary.
     pub fn load(path: &Path, owner: &Owner<'_>, device: &Device) -> Result<Self, RunError> {
+        let damaged = |fault: String| RunError::damaged(path, fault);
+        let (header, [mut weights, mut first, mut second]) = Self::read(path)?;
+        let model = Gpt::new(owner.recipe, owner.tokenizer.vocabulary(), 0, &device.clone().autodiff());
+        let shapes = shapes_of(&model);
+        let model = load_weights(model, &mut weights).map_err(&damaged)?;
+        header.require(owner).map_err(&damaged)?;
+        let moment = |part: &mut HashMap<String, Weight>, name: &str, size: usize| match part.remove(name) {
+            Some(found) if found.values.len() == size => {
+                Ok(Tensor::from_data(TensorData::new(found.values, [size]), device))
+            }
+            _ => Err(damaged(format!("the optimizer's state for '{name}' is missing or of another size"))),
+        };
+        let mut moments = Vec::new();
+        if header.updates > 0 {
+            for Weight { name, shape, .. } in shapes {
+                let size = shape.iter().product();
+                let (first, second) = (moment(&mut first, &name, size)?, moment(&mut second, &name, size)?);
+                moments.push(Moments { first, second });
+            }
+        }
+        Ok(Self { model, optimizer: AdamW::resume(moments, header.updates), state: header.state })
+    }
+
+    /// Reads the model of a checkpoint alone, into one of the same shape and on its device.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn load_model(path: &Path, owner: &Owner<'_>, model: Gpt) -> Result<Gpt, RunError> {
+        let damaged = |fault: String| RunError::damaged(path, fault);
+        let (header, [mut weights, ..]) = Self::read(path)?;
+        header.require(owner).map_err(&damaged)?;
+        load_weights(model, &mut weights).map_err(&damaged)
+    }
+
+    /// Header and tensors of a checkpoint, in the order of [`PARTS`], if they are whole.
+    fn read(path: &Path) -> Result<(Header, [HashMap<String, Weight>; 3]), RunError> {
         let bytes = read_bounded(path, BYTES_MAX)?;
         let damaged = |fault: String| RunError::damaged(path, fault);
         let broken = |error| damaged(format!("not a whole safetensors file ({error}); it may be cut short"));
@@ -160,28 +203,7 @@ impl Checkpoint {
             let weight = tensor.into_weight(PARTS[part].len());
             parts[part].insert(weight.name.clone(), weight);
         }
-        let [mut weights, mut first, mut second] = parts;
-        let model = Gpt::new(owner.recipe, owner.tokenizer.vocabulary(), 0, &device.clone().autodiff());
-        let shapes = shapes_of(&model);
-        let model = load_weights(model, &mut weights).map_err(&damaged)?;
-        if header.owner != owner.digest() {
-            return Err(damaged("it is of another model or another vocabulary than the run's".into()));
-        }
-        let moment = |part: &mut HashMap<String, Weight>, name: &str, size: usize| match part.remove(name) {
-            Some(found) if found.values.len() == size => {
-                Ok(Tensor::from_data(TensorData::new(found.values, [size]), device))
-            }
-            _ => Err(damaged(format!("the optimizer's state for '{name}' is missing or of another size"))),
-        };
-        let mut moments = Vec::new();
-        if header.updates > 0 {
-            for Weight { name, shape, .. } in shapes {
-                let size = shape.iter().product();
-                let (first, second) = (moment(&mut first, &name, size)?, moment(&mut second, &name, size)?);
-                moments.push(Moments { first, second });
-            }
-        }
-        Ok(Self { model, optimizer: AdamW::resume(moments, header.updates), state: header.state })
+        Ok((header, parts))
     }
 }
 

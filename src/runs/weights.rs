@@ -115,7 +115,8 @@ pub(super) fn load_weights(model: Gpt, weights: &mut HashMap<String, Weight>) ->
             if turned {
                 values = transposed(&values, shape[0], shape[1]);
             }
-            let tensor = Tensor::from_data(TensorData::new(values, old.dims()), &old.device()).require_grad();
+            let tensor = Tensor::from_data(TensorData::new(values, old.dims()), &old.device());
+            let tensor = if old.device().is_autodiff() { tensor.require_grad() } else { tensor };
             Param::from_mapped_value(id, tensor, mapper)
         }
     }

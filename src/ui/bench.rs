@@ -15,7 +15,7 @@ use super::actions::Action;
 use super::app::{App, AppOptions};
 use super::menus::Phase;
 use super::settings::Loaded;
-use crate::lab::protocol::{AttentionSnapshot, DeviceChoice, Event, Look, SampleEvent, Step, StepReport};
+use crate::lab::protocol::{AttentionSnapshot, DeviceChoice, Event, Look, SampleEvent, Step, StepReport, View};
 use crate::preset;
 
 /// The window's size in points, one pixel each.
@@ -26,8 +26,11 @@ const FRAMES_PER_SEC: u64 = 30;
 const SNAPSHOTS_PER_SEC: u64 = 10;
 const FRAMES: u64 = 600;
 const CURVE_STEPS: u64 = 1_000_000;
-const SIDE_HEADS: usize = 6;
-const PROBE_TOKENS: usize = 256;
+/// Layers, heads in each, tokens: of the largest preset, and the most that is shown (a context of 1,024 shows 512).
+const CROWDS: [(usize, usize); 2] = [(6, 256), (8, 512)];
+/// Ways along the timeline that are timed, and the kept steps that they lead to.
+const SCRUBS: usize = 30;
+const SCRUBBED_STEPS: usize = 12;
 /// How long something may take to come about.
 const LIMIT: Duration = Duration::from_secs(120);
 /// How long a window is watched in which nothing happens.
@@ -39,13 +42,23 @@ struct Figures {
     first_frame_ms: f64,
     /// From the wish to train to the first frame that shows a loss.
     first_loss_ms: f64,
-    /// 36 heads of 256² that change 10 times a second, a curve of a million points, a sample that grows.
+    /// From a wish for a kept step to the frame that shows it, while the model trains.
+    scrub_ms_median: f64,
+    scrub_ms_max: f64,
+    busy: Vec<Busy>,
+    idle: Rest,
+    paused: Rest,
+}
+
+/// Heads that change 10 times a second, a curve of a million points, a sample that grows.
+#[derive(Debug, Serialize)]
+struct Busy {
+    heads: usize,
+    tokens: usize,
     frame_ms_median: f64,
     frame_ms_p99: f64,
     /// New textures that such a change hands to the driver, mean.
     texture_bytes: usize,
-    idle: Rest,
-    paused: Rest,
 }
 
 /// A window that nothing happens in.
@@ -89,6 +102,8 @@ fn measure(home: &Path) -> Result<Figures> {
     stage.until("the first loss", |app| !app.store.loss.is_empty())?;
     let first_loss_ms = milliseconds(clicked.elapsed());
     stage.until("the first attention", |app| app.store.attention.is_some())?;
+    let mut scrubs = stage.scrub()?;
+    scrubs.sort();
     stage.act(Action::Pause);
     stage.until("a pause", |app| app.phase() == Phase::Paused)?;
     let sampling = stage.app.draft().sampling.clone();
@@ -96,12 +111,17 @@ fn measure(home: &Path) -> Result<Figures> {
     stage.until("a sample", |app| !app.store.sample.running && !app.store.sample.tokens.is_empty())?;
     let paused = stage.rest();
 
-    let (mut times, texture_bytes) = stage.busy_frames()?;
-    times.sort();
-    let share = |percent: usize| milliseconds(times[(times.len() * percent / 100).min(times.len() - 1)]);
-    let (frame_ms_median, frame_ms_p99) = (share(50), share(99));
+    stage.grow_curve()?;
+    let look = stage.app.store.look.clone().context("attention")?;
+    let busy = CROWDS.map(|(side, tokens)| stage.busy_frames(&look, side, tokens)).into();
     stage.app.on_exit();
-    Ok(Figures { first_frame_ms, first_loss_ms, frame_ms_median, frame_ms_p99, texture_bytes, idle, paused })
+    let (scrub_ms_median, scrub_ms_max) = (share(&scrubs, 50), share(&scrubs, 100));
+    Ok(Figures { first_frame_ms, first_loss_ms, scrub_ms_median, scrub_ms_max, busy, idle, paused })
+}
+
+/// Of sorted times, the one that so many percent are below.
+fn share(times: &[Duration], percent: usize) -> f64 {
+    milliseconds(times[(times.len() * percent / 100).min(times.len() - 1)])
 }
 
 /// In a process of its own, so that nothing is warm.
@@ -125,15 +145,23 @@ impl Figures {
             writeln!(out, "{}", serde_json::to_string(self)?)?;
             return Ok(());
         }
-        let Self { first_frame_ms, first_loss_ms, frame_ms_median, frame_ms_p99, texture_bytes, idle, paused } = self;
+        let Self { first_frame_ms, first_loss_ms, scrub_ms_median, scrub_ms_max, busy, idle, paused } = self;
         writeln!(out, "from the start to the first frame: {first_frame_ms:.0} ms")?;
         writeln!(out, "from Train to the first loss ({PRESET}): {first_loss_ms:.0} ms")?;
         writeln!(
             out,
-            "a frame with 36 heads of 256² at {SNAPSHOTS_PER_SEC} a second, a million points and a growing sample: \
-             {frame_ms_median:.2} ms (median), {frame_ms_p99:.2} ms (99th percentile); {} KiB of textures a change",
-            texture_bytes / 1024
+            "from a kept step's choice to its look, while it trains: {scrub_ms_median:.0} ms (median of {SCRUBS}), \
+             {scrub_ms_max:.0} ms (the slowest)"
         )?;
+        for Busy { heads, tokens, frame_ms_median, frame_ms_p99, texture_bytes } in busy {
+            writeln!(
+                out,
+                "a frame with {heads} heads of {tokens}² at {SNAPSHOTS_PER_SEC} a second, a million points and a growing \
+                 sample: {frame_ms_median:.2} ms (median), {frame_ms_p99:.2} ms (99th percentile); {} KiB of textures a \
+                 change",
+                texture_bytes / 1024
+            )?;
+        }
         for (name, Rest { secs, frames, cpu_percent }) in [("idle", idle), ("paused", paused)] {
             let cpu = cpu_percent.map_or_else(String::new, |percent| format!(", {percent:.1} % of a core"));
             writeln!(out, "{name} for {secs:.0} s: {frames} frames{cpu}")?;
@@ -248,28 +276,54 @@ impl Stage {
         Rest { secs: (secs * 10.0).round() / 10.0, frames, cpu_percent }
     }
 
-    /// Frames in which everything changes that can, with the pointer over the heads; and the bytes of new textures for
-    /// each change.
-    fn busy_frames(&mut self) -> Result<(Vec<Duration>, usize)> {
-        let store = &mut self.app.store;
-        let latest = store.latest.context("a step")?;
-        let report = |step: u64| StepReport {
-            step: Step(step),
-            loss: 1.8 + 2.4 / (1.0 + step as f32 / 2000.0) + (step * 7919 % 997) as f32 / 5000.0,
-            ..latest
+    /// To and fro between kept steps while the model trains.
+    fn scrub(&mut self) -> Result<Vec<Duration>> {
+        self.until("kept steps", |app| app.store.kept.len() >= SCRUBBED_STEPS)?;
+        let kept: Vec<Step> = self.app.store.kept.iter().copied().take(SCRUBBED_STEPS).collect();
+        let mut times = Vec::new();
+        for turn in 0..SCRUBS {
+            let step = Some(kept[turn * 5 % SCRUBBED_STEPS]);
+            let chosen = Instant::now();
+            self.act(Action::Look(Box::new(View { step, ..self.app.view.clone() })));
+            self.until("the look of a kept step", |app| {
+                app.store.look.as_ref().is_some_and(|it| it.view.step == step)
+            })?;
+            times.push(chosen.elapsed());
+        }
+        self.act(Action::Look(Box::default()));
+        self.until("the live model", |app| app.store.look.as_ref().is_some_and(|it| it.view.step.is_none()))?;
+        Ok(times)
+    }
+
+    fn report(&self, step: u64) -> Result<StepReport> {
+        let loss = 1.8 + 2.4 / (1.0 + step as f32 / 2000.0) + (step * 7919 % 997) as f32 / 5000.0;
+        Ok(StepReport { step: Step(step), loss, ..self.app.store.latest.context("a step")? })
+    }
+
+    fn grow_curve(&mut self) -> Result<()> {
+        let first = self.app.store.latest.context("a step")?.step.0 + 1;
+        let reports = (first..CURVE_STEPS).map(|step| self.report(step)).collect::<Result<_>>()?;
+        self.app.store.apply(Event::Progress(reports));
+        Ok(())
+    }
+
+    /// Frames in which everything changes that can, with the pointer over the heads.
+    fn busy_frames(&mut self, look: &Look, side: usize, tokens: usize) -> Busy {
+        let latest = self.app.store.latest;
+        let report = |index: u64| {
+            let step = latest.map_or(0, |latest| latest.step.0) + 1 + index;
+            latest.map(|latest| StepReport { step: Step(step), ..latest })
         };
-        store.apply(Event::Progress((latest.step.0 + 1..CURVE_STEPS).map(report).collect()));
-        let look = store.look.clone().context("attention")?;
-        let snapshots = [0, 1].map(|turn| crowd(&look.attention, turn));
+        let snapshots = [0, 1].map(|turn| crowd(&look.attention, side, tokens, turn));
         let drawn = self.app.store.sample.clone();
         self.app.store.sample_started(drawn.id + 1);
         let (mut times, mut bytes) = (Vec::new(), 0);
         for index in 0..FRAMES {
             let fresh = index.is_multiple_of(FRAMES_PER_SEC / SNAPSHOTS_PER_SEC);
             let snapshot = fresh.then(|| Arc::new(snapshots[index as usize % 2].clone()));
-            let look = snapshot.map(|attention| Arc::new(Look { attention, ..(*look).clone() }));
+            let look = snapshot.map(|attention| Arc::new(Look { attention, ..look.clone() }));
             let token = drawn.tokens[index as usize % drawn.tokens.len()].clone();
-            let progress = vec![report(CURVE_STEPS + index)];
+            let progress = report(index).into_iter().collect();
             let place = pos2(SIZE.x * (0.2 + 0.7 * (index % 97) as f32 / 97.0), SIZE.y * 0.6);
             let started = Instant::now();
             let store = &mut self.app.store;
@@ -281,13 +335,16 @@ impl Stage {
             let images = output.textures_delta.set.values().flat_map(|deltas| deltas.iter().map(|delta| &delta.image));
             bytes += images.map(|image| 4 * image.width() * image.height()).sum::<usize>();
         }
-        Ok((times, bytes / (FRAMES * SNAPSHOTS_PER_SEC / FRAMES_PER_SEC) as usize))
+        times.sort();
+        let (frame_ms_median, frame_ms_p99) = (share(&times, 50), share(&times, 99));
+        let texture_bytes = bytes / (FRAMES * SNAPSHOTS_PER_SEC / FRAMES_PER_SEC) as usize;
+        Busy { heads: side * side, tokens, frame_ms_median, frame_ms_p99, texture_bytes }
     }
 }
 
-/// Attention of 36 heads on a long text: the most that a preset's model has. `turn` makes another one.
-fn crowd(real: &AttentionSnapshot, turn: usize) -> AttentionSnapshot {
-    let (count, heads) = (PROBE_TOKENS, SIDE_HEADS * SIDE_HEADS);
+/// Attention of `side` layers of as many heads on a long text. `turn` makes another one.
+fn crowd(real: &AttentionSnapshot, side: usize, count: usize, turn: usize) -> AttentionSnapshot {
+    let heads = side * side;
     let mut weights = Vec::with_capacity(heads * count * count);
     for head in 0..heads {
         for query in 0..count {
@@ -297,7 +354,7 @@ fn crowd(real: &AttentionSnapshot, turn: usize) -> AttentionSnapshot {
         }
     }
     let tokens = real.tokens.iter().cycle().take(count).cloned().collect();
-    AttentionSnapshot { tokens, layers: SIDE_HEADS, heads: SIDE_HEADS, weights, ..real.clone() }
+    AttentionSnapshot { tokens, layers: side, heads: side, weights, ..real.clone() }
 }
 
 /// Processor time that this program has taken, all threads together, in hundredths of a second (Linux: `man 5 proc`).
