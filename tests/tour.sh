@@ -98,18 +98,40 @@ run=$(echo "$work"/home/runs/*)
 wait_for 10 'steps are kept' compgen -G "$run/snapshots/step-*.safetensors"
 keys comma comma
 picture 09-an-earlier-step
+click 1084 751
+keys l
+picture 10-beside-the-pinned-step
+click 1193 751
+click 508 423
+click 596 455
+sleep 3
+picture 11-roles-and-effects
+click 408 423
+click 1172 99
+click 900 200
+picture 12-lens
+click 1043 99
+picture 13-head-on-the-words
+click 910 99
+keys comma comma
 xdotool mousemove 563 605 sleep 0.2 keydown ctrl click 1 keyup ctrl sleep 1
-picture 10-a-head-switched-off
+picture 14-a-head-switched-off
 click 694 509
 wait_for 20 'the run without that head was made' test -s "$run-pruned/recipe.ron"
 "$program" heads "$run-pruned" || fail 'the pruned run does not open'
-keys l ctrl+z
+keys ctrl+z
+click 1248 751
+click 1109 695
+wait_for 20 'a fork was made' compgen -G "$run-from-*/recipe.ron"
+sleep 2
+picture 15-forked
+before=$(steps)
 keys space
 wait_for 20 'Space went on with it' steps_at_least $((before + 20))
 
 keys ctrl+q
 sleep 0.7
-picture 11-asked-before-closing
+picture 16-asked-before-closing
 kill -0 "$window_process" 2>/dev/null || fail 'the window closed in the middle of training without asking'
 keys Return
 wait_for 30 'the run was saved and the window closed' bash -c "! kill -0 $window_process"
