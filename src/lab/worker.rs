@@ -13,8 +13,8 @@ use super::handle::RunSpec;
 use super::looking::Looker;
 use super::measuring::Measuring;
 use super::protocol::{
-    Command, Event, ExportFormat, Outcome, ReadyReport, RunState, SampleEvent, Step, StepReport, ValidationReport,
-    WholeReport,
+    Command, DeviceClass, Event, ExportFormat, Outcome, ReadyReport, RunState, SampleEvent, Step, StepReport,
+    ValidationReport, WholeReport,
 };
 use super::start::{self, Opened};
 use super::timeline::Timeline;
@@ -50,6 +50,8 @@ struct Worker<'a> {
     /// The log has not been told yet that training goes on from here.
     resumed: bool,
     state: RunState,
+    /// What the first look at the validation text is called: on a GPU it compiles the kernels.
+    first_look: String,
     looker: Looker,
     timeline: Timeline,
     measuring: Option<Measuring>,
@@ -71,6 +73,10 @@ struct Worker<'a> {
 impl<'a> Worker<'a> {
     fn new(spec: RunSpec, opened: Opened, outbox: &'a Outbox) -> Self {
         let Opened { trainer, folder, device, report, history, blocked, state } = opened;
+        let first_look = match report.kind {
+            DeviceClass::Cpu => "first look at the validation text".to_owned(),
+            DeviceClass::Gpu | DeviceClass::Software => format!("preparing kernels on {}", report.name),
+        };
         let looker = Looker::new(&folder, &trainer);
         let timeline = Timeline::open(folder.path(), trainer.recipe().training.timeline_megabytes);
         let evaluated =
@@ -84,6 +90,7 @@ impl<'a> Worker<'a> {
             blocked,
             resumed: true,
             state: RunState::Paused,
+            first_look,
             looker,
             timeline,
             measuring: None,
@@ -252,8 +259,7 @@ impl<'a> Worker<'a> {
             self.measure_switched_again();
         }
         if self.trainer.step_count().0 == 0 {
-            // On a GPU the first kernels are compiled here.
-            self.outbox.send(Event::Preparing("first look at the validation text…".into()));
+            self.outbox.send(Event::Preparing(format!("{}…", self.first_look)));
             if !self.evaluate(inbox) {
                 return;
             }
@@ -311,8 +317,14 @@ impl<'a> Worker<'a> {
         let before = self.looker.view().clone();
         let (trainer, looker, outbox, rate) =
             (&self.trainer, &mut self.looker, self.outbox, self.spec.attention_per_sec);
-        let mut fault = None;
+        let (mut fault, mut batch, mut told) = (None, 0, Instant::now());
+        let batches = 2 * trainer.recipe().training.evaluation_batches;
         let mut goes_on = || {
+            batch += 1;
+            if step == Step(0) && batch <= batches && told.elapsed() >= 10 * FLUSH_INTERVAL {
+                told = Instant::now();
+                outbox.send(Event::Preparing(format!("{}: batch {batch} of {batches}", self.first_look)));
+            }
             let goes_on = inbox.goes_on();
             if let Some(view) = inbox.newest_view()
                 && view != looker.view()
