@@ -152,12 +152,13 @@ impl<'a> Worker<'a> {
                     break;
                 }
             }
+            // Before the step: who asked for another view waits for no more than the step that was under way.
+            self.look();
             if self.state == RunState::Training {
                 self.train(inbox);
             }
             self.sample();
             self.measure();
-            self.look();
             self.settle_timeline(false);
             if self.sent_at.elapsed() >= FLUSH_INTERVAL && !self.flush() {
                 return self.stop();

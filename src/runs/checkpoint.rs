@@ -137,7 +137,7 @@ impl Checkpoint {
     /// Names the file and what is wrong with it: truncated, altered, of another shape or vocabulary.
     pub fn load(path: &Path, owner: &Owner<'_>, device: &Device) -> Result<Self, RunError> {
         let damaged = |fault: String| RunError::damaged(path, fault);
-        let (header, [mut weights, mut first, mut second]) = Self::read(path)?;
+        let (header, [mut weights, mut first, mut second]) = Self::read(path, true)?;
         let model = Gpt::new(owner.recipe, owner.tokenizer.vocabulary(), 0, &device.clone().autodiff());
         let shapes = shapes_of(&model);
         let model = load_weights(model, &mut weights).map_err(&damaged)?;
@@ -165,13 +165,13 @@ impl Checkpoint {
     /// As [`load`](Self::load).
     pub fn load_model(path: &Path, owner: &Owner<'_>, model: Gpt) -> Result<Gpt, RunError> {
         let damaged = |fault: String| RunError::damaged(path, fault);
-        let (header, [mut weights, ..]) = Self::read(path)?;
+        let (header, [mut weights, ..]) = Self::read(path, false)?;
         header.require(owner).map_err(&damaged)?;
         load_weights(model, &mut weights).map_err(&damaged)
     }
 
-    /// Header and tensors of a checkpoint, in the order of [`PARTS`], if they are whole.
-    fn read(path: &Path) -> Result<(Header, [HashMap<String, Weight>; 3]), RunError> {
+    /// Header and tensors of a checkpoint, in the order of [`PARTS`], if they are whole: with `moments` or without.
+    fn read(path: &Path, moments: bool) -> Result<(Header, [HashMap<String, Weight>; 3]), RunError> {
         let bytes = read_bounded(path, BYTES_MAX)?;
         let damaged = |fault: String| RunError::damaged(path, fault);
         let broken = |error| damaged(format!("not a whole safetensors file ({error}); it may be cut short"));
@@ -200,8 +200,10 @@ impl Checkpoint {
             let Some(part) = PARTS.iter().position(|part| tensor.name.starts_with(part)) else {
                 return Err(damaged(format!("unexpected tensor '{}'", tensor.name)));
             };
-            let weight = tensor.into_weight(PARTS[part].len());
-            parts[part].insert(weight.name.clone(), weight);
+            if part == 0 || moments {
+                let weight = tensor.into_weight(PARTS[part].len());
+                parts[part].insert(weight.name.clone(), weight);
+            }
         }
         Ok((header, parts))
     }

@@ -30,7 +30,7 @@ const CURVE_STEPS: u64 = 1_000_000;
 const CROWDS: [(usize, usize); 2] = [(6, 256), (8, 512)];
 /// Ways along the timeline that are timed, and the kept steps that they lead to.
 const SCRUBS: usize = 30;
-const SCRUBBED_STEPS: usize = 12;
+const SCRUBBED_STEPS: usize = 6;
 /// How long something may take to come about.
 const LIMIT: Duration = Duration::from_secs(120);
 /// How long a window is watched in which nothing happens.
