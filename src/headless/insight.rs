@@ -188,6 +188,6 @@ pub(super) fn prune(arguments: &PruneArguments) -> Result<ExitCode> {
         switches.heads.insert(HeadId { layer: layer - 1, head: head - 1 }, arguments.off.into());
     }
     let run = opened.prune(&switches, &Place::At(arguments.out.clone()))?;
-    say!("{}: step {} without {} heads", run.display(), opened.step.0, switches.heads.len());
+    say!("{}: step {} without {}", run.display(), opened.step.0, switches.counted());
     Ok(ExitCode::SUCCESS)
 }

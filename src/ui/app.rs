@@ -542,7 +542,7 @@ impl eframe::App for App {
             });
         }
         let backdrop = Frame::new().fill(theme::backdrop(ui.visuals())).inner_margin(Margin::same(6));
-        CentralPanel::default().frame(backdrop).show(ui, |ui| {
+        let panes = CentralPanel::default().frame(backdrop).show(ui, |ui| {
             actions.extend(self.panes(ui, &faults, situation.phase));
         });
         actions.extend(self.windows(&ctx));
@@ -553,7 +553,7 @@ impl eframe::App for App {
         self.look_after_view();
         let now = ctx.input(|input| input.time);
         self.notices.collect(&self.store, now);
-        self.notices.ui(&ctx);
+        self.notices.ui(&ctx, panes.response.rect);
     }
 
     fn on_exit(&mut self) {

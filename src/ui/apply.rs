@@ -174,8 +174,16 @@ impl App {
         self.start(Origin::New { recipe, place }, paused, false);
     }
 
-    fn start(&mut self, origin: Origin, start_paused: bool, opened: bool) {
+    /// Nothing is known of a run any more. The curve of a fork's parent came with it, and goes with it.
+    fn forget_run(&mut self) {
+        if let Some((parent, _)) = self.store.ready.as_ref().and_then(|ready| ready.parent.as_ref()) {
+            self.overlays.retain(|overlay| overlay.path != *parent);
+        }
         self.store.clear();
+    }
+
+    fn start(&mut self, origin: Origin, start_paused: bool, opened: bool) {
+        self.forget_run();
         self.view = View { wants: std::mem::take(&mut self.view.wants), ..View::default() };
         self.forget_places();
         self.switched_before.clear();
@@ -210,7 +218,7 @@ impl App {
 
     fn after_end(&mut self, then: AfterEnd) {
         match then {
-            AfterEnd::Clear => self.store.clear(),
+            AfterEnd::Clear => self.forget_run(),
             AfterEnd::Open(folder) => self.start(Origin::Open { folder }, true, true),
             AfterEnd::Close => self.closing = Closing::Now,
         }

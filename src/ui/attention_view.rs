@@ -15,7 +15,7 @@ mod thumbnail;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use eframe::egui::{RichText, Ui};
+use eframe::egui::{Event, Modifiers, Response, RichText, Ui};
 
 use self::compare::Source;
 pub use self::focus::Focus;
@@ -76,6 +76,14 @@ pub(super) fn scale_of(view: &ViewSettings) -> WeightScale {
 pub(super) fn selected_in(snapshot: &AttentionSnapshot, view: &ViewSettings) -> HeadId {
     let HeadId { layer, head } = view.selected;
     HeadId { layer: layer.min(snapshot.layers.saturating_sub(1)), head: head.min(snapshot.heads.saturating_sub(1)) }
+}
+
+/// Whether this was clicked with such keys held. They are those of the moment when the button was let go: in a slow frame
+/// they may be up again when it is drawn.
+fn clicked_with(ui: &Ui, response: &Response, held: fn(&Modifiers) -> bool) -> bool {
+    let released =
+        |event: &Event| matches!(event, Event::PointerButton { pressed: false, modifiers, .. } if held(modifiers));
+    response.clicked() && ui.input(|input| input.events.iter().any(released))
 }
 
 /// One sentence in the middle of a pane that has nothing to show.

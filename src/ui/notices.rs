@@ -6,8 +6,8 @@
 use std::time::Duration;
 
 use eframe::egui::{
-    self, Align2, Area, Context, Frame, Id, Label, Layout, Margin, Order, RichText, Role, ScrollArea, Stroke, Ui,
-    WidgetInfo,
+    self, Align2, Area, Context, Frame, Id, Label, Layout, Margin, Order, Rect, RichText, Role, ScrollArea, Stroke, Ui,
+    WidgetInfo, vec2,
 };
 
 use super::actions::Action;
@@ -55,8 +55,9 @@ impl Notices {
         self.shown.drain(..surplus);
     }
 
-    /// Paints the notices in the lower left corner, over the end of the recipe: what is trained stays in sight.
-    pub fn ui(&mut self, ctx: &Context) {
+    /// Paints the notices in the lower left corner of the panes, over the end of the recipe: what is trained stays in
+    /// sight, and the timeline in reach.
+    pub fn ui(&mut self, ctx: &Context, panes: Rect) {
         let now = ctx.input(|input| input.time);
         self.shown.retain(|notice| notice.until > now);
         if self.shown.is_empty() {
@@ -66,16 +67,15 @@ impl Notices {
             ctx.request_repaint_after(Duration::from_secs_f64((next - now).max(0.05)));
         }
         let mut closed = None;
-        Area::new(Id::unique("notices")).order(Order::Foreground).anchor(Align2::LEFT_BOTTOM, [10.0, -10.0]).show(
-            ctx,
-            |ui| {
-                for notice in &self.shown {
-                    if notice_ui(ui, &notice.line) {
-                        closed = Some(notice.line.serial);
-                    }
+        let corner = panes.left_bottom() + vec2(10.0, -10.0);
+        let area = Area::new(Id::unique("notices")).order(Order::Foreground).pivot(Align2::LEFT_BOTTOM);
+        area.fixed_pos(corner).show(ctx, |ui| {
+            for notice in &self.shown {
+                if notice_ui(ui, &notice.line) {
+                    closed = Some(notice.line.serial);
                 }
-            },
-        );
+            }
+        });
         if let Some(serial) = closed {
             self.shown.retain(|notice| notice.line.serial != serial);
         }

@@ -34,6 +34,18 @@ pub struct Switches {
 }
 
 impl Switches {
+    /// `1 head`, `2 heads and 1 MLP`.
+    #[must_use]
+    pub fn counted(&self) -> String {
+        let counted = |count: usize, one: &str| match count {
+            0 => None,
+            1 => Some(format!("1 {one}")),
+            _ => Some(format!("{count} {one}s")),
+        };
+        let parts = [counted(self.heads.len(), "head"), counted(self.mlps.len(), "MLP")];
+        parts.into_iter().flatten().collect::<Vec<_>>().join(" and ")
+    }
+
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.heads.is_empty() && self.mlps.is_empty()

@@ -231,7 +231,7 @@ impl Worker<'_> {
         });
         match made {
             Ok(run) => {
-                let what = format!("a run of step {} without {} heads", step.0, switches.heads.len());
+                let what = format!("a run of step {} without {}", step.0, switches.counted());
                 self.outbox.send(Event::Made { what, run });
             }
             Err(error) => self.warn(format!("nothing was pruned: {error}")),

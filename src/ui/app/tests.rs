@@ -546,6 +546,14 @@ fn a_fork_opens_by_itself_with_its_parents_curve() {
     let (parent, step) = (crate::ui::draft::file_name(&parent), crate::recipe::grouped(step.0));
     let name = format!("{parent}, forked from it at step {step}");
     assert_eq!(window.query_all_by_label(&name).count(), 1, "{name}");
+    window.state_mut().store.note(Level::Info, "a notice");
+    window.run_steps(2);
+    let timeline = window.get_by_label("Play").rect().top();
+    let notices: Vec<_> = window.query_all_by_label("Close notice").map(|notice| notice.rect().bottom()).collect();
+    assert!(!notices.is_empty() && notices.iter().all(|bottom| *bottom < timeline), "{notices:?} lie on {timeline}");
+    window.state_mut().apply(Action::Reset);
+    until(&mut window, "the end of the fork", |app| app.phase() == Phase::Idle);
+    assert!(window.state().overlays.is_empty(), "the curve stays without its fork");
 }
 
 #[test]

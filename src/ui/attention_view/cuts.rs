@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use eframe::egui::{
-    Align2, Button, Event, Key, Modifiers, Rect, Response, Role, ScrollArea, Sense, TextStyle, Ui, Vec2, WidgetInfo,
-    pos2, vec2,
+    Align2, Button, Key, Modifiers, Rect, Response, Role, ScrollArea, Sense, TextStyle, Ui, Vec2, WidgetInfo, pos2,
+    vec2,
 };
 
 use super::super::actions::Action;
 use super::super::likeliest::percent;
 use super::super::theme;
+use super::clicked_with;
 use super::look::Cell;
 use crate::lab::protocol::{Cut, HeadId, Look, View};
 use crate::store::RunStore;
@@ -42,7 +43,7 @@ pub(super) fn asked(
     // Later tokens have no weight to cut.
     let seen = |cell: Option<Cell>| cell.filter(|cell| cell.key <= cell.query);
     let mut asked = None;
-    if response.clicked() && ui.input(|input| input.events.iter().any(cuts)) {
+    if clicked_with(ui, response, |held| held.alt || held.ctrl || held.command) {
         asked = seen(pointed).map(toggled);
     }
     if response.has_focus() && ui.input_mut(|input| input.consume_key(Modifiers::NONE, Key::X)) {
@@ -65,12 +66,6 @@ pub(super) fn asked(
         }
     });
     asked
-}
-
-/// Whether a button was let go while a key that cuts was held: the key may be up again when a slow frame comes.
-const fn cuts(event: &Event) -> bool {
-    matches!(event, Event::PointerButton { pressed: false, modifiers, .. }
-        if modifiers.alt || modifiers.ctrl || modifiers.command)
 }
 
 fn restored(looked: &View) -> Action {

@@ -11,7 +11,7 @@ use super::compare::{self, Moments, Source};
 use super::picture::{self, Picture, Subject};
 use super::switches::{self, Part};
 use super::thumbnail::{self, Known};
-use super::{AttentionState, AttentionView, nothing_yet, scale_of, selected_in};
+use super::{AttentionState, AttentionView, clicked_with, nothing_yet, scale_of, selected_in};
 use crate::lab::protocol::{AttentionSnapshot, HeadId};
 use crate::recipe::grouped;
 
@@ -185,12 +185,12 @@ fn used(ui: &Ui, shown: &Shown<'_>, response: &Response, head: HeadId, actions: 
     if can_switch {
         part.menu(response, state.looked, actions);
     }
-    if response.clicked() {
-        if !ui.input(|input| input.modifiers.command) {
-            return Some(head);
-        }
+    if clicked_with(ui, response, |held| held.command) {
         actions.extend(can_switch.then(|| part.toggle(state.looked)));
         return None;
+    }
+    if response.clicked() {
+        return Some(head);
     }
     if !response.has_focus() {
         return None;

@@ -115,13 +115,7 @@ pub(super) fn line(ui: &mut Ui, state: &AttentionState<'_>, actions: &mut Vec<Ac
 fn cost(state: &AttentionState<'_>) -> String {
     let AttentionState { store, looked, .. } = *state;
     let Switches { heads, mlps } = &looked.switches;
-    let counted = |count: usize, one: &str| match count {
-        0 => None,
-        1 => Some(format!("1 {one}")),
-        _ => Some(format!("{count} {one}s")),
-    };
-    let parts: Vec<_> = [counted(heads.len(), "head"), counted(mlps.len(), "MLP")].into_iter().flatten().collect();
-    let parts = parts.join(" and ");
+    let parts = looked.switches.counted();
     // The live model moves on from the step that was measured.
     let measured = store
         .switched

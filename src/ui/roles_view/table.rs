@@ -10,7 +10,7 @@ use crate::lab::protocol::{AttentionSnapshot, EffectsReport, HeadId, Role, RoleR
 use crate::store::RunStore;
 
 const NAME_WIDTH: f32 = 112.0;
-const NUMBER_WIDTH: f32 = 66.0;
+const NUMBER_WIDTH: f32 = 63.0;
 
 /// What a column shows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

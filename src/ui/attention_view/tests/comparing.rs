@@ -1,7 +1,7 @@
 //! A pinned moment beside the shown one, roles and switches on the grid.
 
-use eframe::egui::Modifiers;
 use eframe::egui::accesskit::Role as Widget;
+use eframe::egui::{Modifiers, PointerButton};
 use egui_kittest::kittest::NodeT as _;
 
 use super::super::super::actions::Compare;
@@ -128,7 +128,14 @@ fn heads_and_mlps_are_switched_and_the_cost_is_told_once_it_is_measured() {
     for name in ["Undo", "All on", "Prune"] {
         assert!(harness.get_by_label(name).accesskit_node().is_disabled(), "{name}");
     }
-    harness.get_by_label("Layer 1, head 2").click_modifiers(Modifiers::COMMAND);
+    // The key is up again before the frame is drawn.
+    let pos = harness.get_by_label("Layer 1, head 2").rect().center();
+    harness.hover_at(pos);
+    harness.run();
+    for pressed in [true, false] {
+        let (button, modifiers) = (PointerButton::Primary, Modifiers::COMMAND);
+        harness.event(egui::Event::PointerButton { pos, button, pressed, modifiers });
+    }
     harness.run();
     assert_eq!(shared.borrow().view.selected, HeadId::default(), "it is not selected by that");
     harness.get_by_label("Layer 2, head 1").click_secondary();
