@@ -93,6 +93,14 @@ class Screen:
     def see(self, name, seconds=30):
         return wait_for(f"'{name}' to be seen", lambda: self.find(name), seconds)
 
+    def has_keys(self, name, role=None):
+        """Whether what is typed goes there."""
+        part = self.find(name, role)
+        try:
+            return part is not None and part.get_state_set().contains(self.atspi.StateType.FOCUSED)
+        except self.gone:
+            return False
+
     def place(self, name, role=None, scrolls=False):
         """The middle of what can be used, once it can be and is at rest."""
         last = []
@@ -291,12 +299,15 @@ class Tour:
         keys("space")
         wait_for("20 more steps", lambda: self.steps() >= before + 20)
         keys("space")
-        did("Space went on with it")
+        screen.see("Go on")
+        did("Space went on with it, and paused it")
 
         screen.click("Learning rate", "spin button", scrolls=True)
+        wait_for("the number to be edited", lambda: screen.has_keys("Learning rate", "spin button"))
         keys("ctrl+a")
         xdotool("type", "0.00025")
         keys("Return")
+        wait_for("the number to be taken", lambda: not screen.has_keys("Learning rate", "spin button"))
         keys("comma")
         screen.click("Fork")
         screen.click("Fork with the recipe's settings")
