@@ -292,7 +292,7 @@ class Tour:
         screen.click("Fork")
         screen.click("Fork here")
         fork = wait_for("a fork", lambda: next(self.home.glob(f"runs/{run.name}-from-*/recipe.ron"), None))
-        screen.see("…, forked from it at step …")
+        screen.see(f"{run.name}, forked from it at step …")
         did("a fork was made, with its parent's curve")
         self.picture("15-forked")
         before = self.steps()
@@ -315,7 +315,7 @@ class Tour:
         changed = wait_for("a fork of the fork", lambda: next(self.home.glob(changed), None))
         if "learning_rate: 0.00025" not in changed.read_text():
             raise Failed("the changed learning rate is not the fork's")
-        screen.see("…, forked from it at step …")
+        screen.see(f"{fork.parent.name}, forked from it at step …")
         did("another fork learns at the rate that was typed")
 
     def lesson(self):
