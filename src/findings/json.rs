@@ -72,7 +72,7 @@ pub fn role_history(reports: &[RoleReport]) -> String {
     text(&File { shapes: role_shapes(), reports: reports.iter().map(Roles::of).collect() })
 }
 
-/// `{"step", "tokens", "hook_embed": [position][rank] {"id", "token", "probability"}, "blocks.0.hook_resid_post": …}`
+/// `{"step", "tokens", "blocks.0.hook_resid_pre": [position][rank] {"id", "token", "probability"}, "blocks.0.hook_resid_post": …}`
 ///
 /// `labels` are the vocabulary's.
 #[must_use]
@@ -103,7 +103,7 @@ pub fn lens(lens: &Lens, snapshot: &AttentionSnapshot, labels: &[String], view: 
         shapes: BTreeMap::from([
             ("tokens", "[position], printable"),
             (
-                "hook_embed",
+                "blocks.0.hook_resid_pre",
                 "[position, rank]: the tokens that the model would find likeliest after this position if it ended with \
                  the embedding, the position's included",
             ),

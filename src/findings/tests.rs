@@ -185,7 +185,9 @@ fn the_lens_reads_back_from_both_formats() {
     let file = parsed(&json::lens(&lens, &attention(), &labels, &View::default()));
     let records = records(&csv::lens(&lens, &attention(), &labels));
     assert_eq!(records.len(), 30);
-    for (row, name) in ["hook_embed", "blocks.0.hook_resid_post", "blocks.1.hook_resid_post"].into_iter().enumerate() {
+    for (row, name) in
+        ["blocks.0.hook_resid_pre", "blocks.0.hook_resid_post", "blocks.1.hook_resid_post"].into_iter().enumerate()
+    {
         assert_eq!(file[name].as_array().map(Vec::len), Some(5), "{name}");
         for position in 0..5 {
             for (rank, &(id, probability)) in lens.at(row, position).iter().enumerate() {

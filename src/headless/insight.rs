@@ -99,7 +99,7 @@ pub(super) fn lens(arguments: &LensArguments) -> Result<ExitCode> {
     tell_note(&note);
     let (Some(lens), labels) = (look.lens, opened.labels()) else { return Ok(ExitCode::FAILURE) };
     let name = |row: usize| match row {
-        0 => "hook_embed".to_owned(),
+        0 => "blocks.0.hook_resid_pre".to_owned(),
         _ => format!("blocks.{}.hook_resid_post", row - 1),
     };
     let cells = |row: usize| (0..lens.positions).map(move |position| (row, position));

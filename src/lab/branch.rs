@@ -30,9 +30,9 @@ pub fn fork(run: &Path, step: Step, place: &Place, changes: Option<&Recipe>) -> 
     let owner = Owner::new(&file.recipe.model, &file.tokenizer);
     let Checkpoint { model, optimizer, mut state } = Checkpoint::load(&snapshot, &owner, &device::cpu())?;
     // The best so far goes along if it is of the past that both share. What cannot be kept is not the best to beat.
-    let best = Kept::Best.path(run);
-    let shared = Checkpoint::load(&best, &owner, &device::cpu()).is_ok_and(|best| best.state.step <= step);
-    state.best_validation_loss = state.best_validation_loss.filter(|_| shared);
+    let best = Checkpoint::load(&Kept::Best.path(run), &owner, &device::cpu()).ok();
+    let best = best.filter(|best| best.state.step <= step);
+    state.best_validation_loss = state.best_validation_loss.filter(|_| best.is_some());
     if let Some(changed) = changes {
         ensure!(
             changed.model == file.recipe.model && changed.data.text == file.recipe.data.text,
@@ -41,6 +41,8 @@ pub fn fork(run: &Path, step: Step, place: &Place, changes: Option<&Recipe>) -> 
         if let Some(fault) = changed.validate(Some(file.tokenizer.vocabulary())).first() {
             anyhow::bail!("{fault}");
         }
+        let steps = changed.training.steps;
+        ensure!(steps > step.0, "the settings end at step {steps}: a fork from step {} needs more steps", step.0);
         state.learning_rate = changed.training.learning_rate;
         state.final_learning_rate = changed.training.final_learning_rate;
         file.recipe = changed.clone();
@@ -49,11 +51,8 @@ pub fn fork(run: &Path, step: Step, place: &Place, changes: Option<&Recipe>) -> 
     whole(place, |beside| {
         let mut folder = RunFolder::create(beside, file)?;
         copy_log(run, &mut folder, step)?;
-        save(&folder, &model.valid(), &optimizer, state)?;
-        if shared {
-            fs::copy(&best, folder.checkpoint(Kept::Best))?;
-        }
-        Ok(())
+        save(&folder, Kept::Last, &model.valid(), &optimizer, state)?;
+        best.map_or(Ok(()), |best| save(&folder, Kept::Best, &best.model.valid(), &best.optimizer, best.state))
     })
 }
 
@@ -89,12 +88,12 @@ pub(super) fn first_checkpoint(folder: &Path, file: RunFile, model: &Gpt) -> Res
         elapsed_secs: 0.0,
         best_validation_loss: None,
     };
-    save(&RunFolder::create(folder, file)?, model, &AdamW::default(), state)
+    save(&RunFolder::create(folder, file)?, Kept::Last, model, &AdamW::default(), state)
 }
 
-fn save(folder: &RunFolder, model: &Gpt, optimizer: &AdamW, state: TrainingState) -> Result<()> {
+fn save(folder: &RunFolder, kept: Kept, model: &Gpt, optimizer: &AdamW, state: TrainingState) -> Result<()> {
     let owner = Owner::new(&folder.file.recipe.model, &folder.file.tokenizer);
-    Ok(Checkpoint::save(&folder.checkpoint(Kept::Last), model, optimizer, state, &owner)?)
+    Ok(Checkpoint::save(&folder.checkpoint(kept), model, optimizer, state, &owner)?)
 }
 
 /// Makes a run's folder beside its place and renames it there: half a run would open with weights that nobody trained.

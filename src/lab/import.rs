@@ -43,7 +43,7 @@ pub fn import(from: &Path, place: &Place, context: Option<usize>, base: &Recipe)
     let device = device::cpu();
     let Imported { family, recipe: shape, tokenizer, model, mut notes } = transformers::import(from, context, &device)?;
     let (text, digest) = text_of(&base.data.text)?;
-    notes.extend(hindrance(&text, &tokenizer));
+    notes.extend(hindrance(&text, &tokenizer, shape.context));
     let fitting = |text: &str| fitting(text, &tokenizer);
     let probe = fitting(&base.data.probe);
     let sampling = SamplingRecipe { prompt: fitting(&base.sampling.prompt), ..base.sampling.clone() };
@@ -77,9 +77,10 @@ fn text_of(source: &TextSource) -> Result<(TextSource, String)> {
 }
 
 /// Why the model cannot be trained on the text, if so.
-fn hindrance(text: &TextSource, tokenizer: &Tokenizer) -> Option<String> {
-    let why = Dataset::read(text, Some(tokenizer), &mut |_| true).err()?;
-    Some(format!("it can be looked at and sampled, not trained: {why}. Import it with a text that it knows"))
+fn hindrance(text: &TextSource, tokenizer: &Tokenizer, context: usize) -> Option<String> {
+    let read = Dataset::read(text, Some(tokenizer), &mut |_| true);
+    let why = read.and_then(|dataset| dataset.require(context, Path::new(&text.to_string()))).err()?;
+    Some(format!("it can be looked at and sampled, not trained: {why}. Import it with another text"))
 }
 
 /// The text if the model knows all of it, else the first tokens of its vocabulary.

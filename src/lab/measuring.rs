@@ -51,6 +51,15 @@ impl Measuring {
 }
 
 impl Measuring {
+    /// Of which model.
+    pub fn step(&self) -> Step {
+        match self {
+            Self::Effects(effects) => effects.subject.step,
+            Self::Switched(loss) => loss.whole.step,
+            Self::Mean(mean) => mean.step,
+        }
+    }
+
     /// What is to be told where it is given up: what was found so far is all.
     pub fn cut_short(&mut self) -> Option<Event> {
         match self {
@@ -207,6 +216,8 @@ pub(super) struct Mean {
     tokenizer: Tokenizer,
     device: Device,
     step: Step,
+    /// What the model does without.
+    pub switches: Switches,
     windows: Vec<Vec<TokenId>>,
     done: usize,
     sums: Vec<f64>,
@@ -243,6 +254,7 @@ impl Mean {
             tokenizer,
             device,
             step,
+            switches: Switches::default(),
             windows,
             done: 0,
             sums,
@@ -271,8 +283,9 @@ impl Mean {
             weights: self.sums.iter().map(|sum| (sum / count) as f32).collect(),
             note: String::new(),
         };
-        let (path, windows, total) = (self.path.clone(), self.done, self.windows.len());
-        Event::MeanAttention(MeanAttention { path, windows, total, attention: Arc::new(attention) })
+        let (path, switches) = (self.path.clone(), self.switches.clone());
+        let (windows, total) = (self.done, self.windows.len());
+        Event::MeanAttention(MeanAttention { path, switches, windows, total, attention: Arc::new(attention) })
     }
 }
 

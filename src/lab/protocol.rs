@@ -364,6 +364,8 @@ pub enum SampleEvent {
     Started {
         id: u64,
         step: Step,
+        /// What the model does without.
+        switches: Switches,
         prompt: String,
         /// Its tokens, printable.
         tokens: Vec<String>,

@@ -79,7 +79,13 @@ fn reopen(path: &Path, spec: &RunSpec, outbox: &Outbox, inbox: &mut Inbox<'_>) -
     let folder = RunFolder::open(path)?;
     let RunFile { recipe, tokenizer, text_digest, .. } = &folder.file;
     let (dataset, blocked) = match read_text(&recipe.data.text, Some(tokenizer), outbox, inbox) {
-        Ok(dataset) if dataset.digest == *text_digest => (dataset, None),
+        Ok(dataset) if dataset.digest == *text_digest => {
+            let short = dataset.require(recipe.model.context, Path::new(&recipe.data.text.to_string())).err();
+            match short {
+                Some(why) => (Dataset::empty(tokenizer.clone()), Some(why.to_string())),
+                None => (dataset, None),
+            }
+        }
         Ok(_) => (
             Dataset::empty(tokenizer.clone()),
             Some(format!("{} is not the text that this run learned from", recipe.data.text)),

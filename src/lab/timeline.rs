@@ -117,7 +117,9 @@ impl Timeline {
     /// Forgets the steps after this one: training goes on from here, perhaps another way.
     pub fn forget_after(&mut self, step: Step) {
         self.take_in(true);
-        for (later, _) in self.kept.extract_if(.., |(kept, _)| *kept > step) {
+        self.kept.retain(|(kept, _)| *kept <= step);
+        // Those that were left out as well: one that can be read again is of another branch.
+        for (later, _) in kept_steps(&self.run).into_iter().filter(|(kept, _)| *kept > step) {
             let _ = fs::remove_file(snapshot_path(&self.run, later));
         }
     }
@@ -162,5 +164,26 @@ impl Writer {
             }
         });
         Self { jobs, done, thread: thread.expect("the system starts a thread") }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn going_on_from_a_step_forgets_later_ones_also_where_they_were_left_out() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = |step| snapshot_path(folder.path(), Step(step));
+        fs::create_dir(file(0).parent().expect("a folder")).expect("made");
+        for step in [50, 100, 150, 160] {
+            fs::write(file(step), "bytes").expect("written");
+        }
+        let mut timeline = Timeline::open(folder.path(), 100);
+        timeline.leave_out(Step(150));
+        timeline.leave_out(Step(50));
+        timeline.forget_after(Step(100));
+        assert_eq!(timeline.steps(), [Step(100)]);
+        assert_eq!([50, 100, 150, 160].map(|step| file(step).exists()), [true, true, false, false]);
     }
 }

@@ -68,6 +68,9 @@ struct Worker<'a> {
     diverged: bool,
     best: Option<f32>,
     log_failed: bool,
+    roles_log_failed: bool,
+    /// What the view's switches cost is to be measured.
+    switched_due: bool,
 }
 
 impl<'a> Worker<'a> {
@@ -105,6 +108,8 @@ impl<'a> Worker<'a> {
             diverged: false,
             best: state.and_then(|state| state.best_validation_loss),
             log_failed: false,
+            roles_log_failed: false,
+            switched_due: false,
         };
         worker.outbox.send(Event::Ready(Box::new(ReadyReport {
             folder: worker.folder.path().to_owned(),
@@ -137,8 +142,11 @@ impl<'a> Worker<'a> {
     fn work(mut self, inbox: &mut Inbox<'_>) -> Outcome {
         loop {
             let looking = self.looker.is_stale() && self.spec.attention_per_sec > 0.0;
-            let busy =
-                self.state == RunState::Training || self.sampler.is_some() || self.measuring.is_some() || looking;
+            let busy = self.state == RunState::Training
+                || self.sampler.is_some()
+                || self.measuring.is_some()
+                || self.switched_due
+                || looking;
             if !busy {
                 // Nothing else will ask what became of a step that is being written.
                 self.settle_timeline(true);
@@ -257,7 +265,7 @@ impl<'a> Worker<'a> {
             let cleaned = cut_roles(self.folder.path(), step);
             self.log_result(cleaned);
             self.tell_kept();
-            self.measure_switched_again();
+            self.viewed_changed();
         }
         if self.trainer.step_count().0 == 0 {
             self.outbox.send(Event::Preparing(format!("{}…", self.first_look)));
@@ -313,33 +321,23 @@ impl<'a> Worker<'a> {
             return true;
         }
         let started = Instant::now();
-        // The views are served meanwhile: nobody waits for a whole look at the validation text. Afterwards the queue is obeyed
-        // in its order.
-        let before = self.looker.view().clone();
-        let (trainer, looker, outbox, rate) =
-            (&self.trainer, &mut self.looker, self.outbox, self.spec.attention_per_sec);
-        let (mut fault, mut batch, mut told) = (None, 0, Instant::now());
-        let batches = 2 * trainer.recipe().training.evaluation_batches;
-        let mut goes_on = || {
+        let (mut batch, mut told) = (0, Instant::now());
+        let batches = 2 * self.trainer.recipe().training.evaluation_batches;
+        let (outbox, first_look) = (self.outbox, self.first_look.clone());
+        let mut tell = || {
             batch += 1;
             if step == Step(0) && batch <= batches && told.elapsed() >= 10 * FLUSH_INTERVAL {
                 told = Instant::now();
-                outbox.send(Event::Preparing(format!("{}: batch {batch} of {batches}", self.first_look)));
+                outbox.send(Event::Preparing(format!("{first_look}: batch {batch} of {batches}")));
             }
-            let goes_on = inbox.goes_on();
-            if let Some(view) = inbox.newest_view()
-                && view != looker.view()
-            {
-                looker.set_view(view.clone());
-                fault = views::show(looker, trainer, outbox, rate).or(fault.take());
-            }
-            goes_on
         };
-        let found = trainer.evaluate(&mut goes_on).map(|losses| (losses, trainer.accuracy(&mut goes_on)));
-        self.looker.put_back(before);
-        if let Some((step, why)) = fault {
-            self.leave_out(step, why);
-        }
+        let found = self.beside_views(inbox, |trainer, goes_on| {
+            let mut goes_on = || {
+                tell();
+                goes_on()
+            };
+            trainer.evaluate(&mut goes_on).map(|losses| (losses, trainer.accuracy(&mut goes_on)))
+        });
         let Some(((train_loss, validation_loss), accuracy)) = found else { return false };
         self.elapsed_secs += started.elapsed().as_secs_f64();
         if !(train_loss.is_finite() && validation_loss.is_finite()) {
@@ -369,16 +367,18 @@ impl<'a> Worker<'a> {
         true
     }
 
-    fn evaluate_whole(&self, inbox: &mut Inbox<'_>) {
+    fn evaluate_whole(&mut self, inbox: &mut Inbox<'_>) {
         let (dataset, context) = (self.trainer.dataset(), self.trainer.recipe().model.context);
         let tokens = dataset.validation.len().saturating_sub(1);
         if tokens == 0 {
             return self.warn(self.blocked.clone().unwrap_or_else(|| "there is no validation text".into()));
         }
         self.outbox.send(Event::Preparing("reading the whole validation text…".into()));
-        let model = self.trainer.validation_model();
-        let mut goes_on = || inbox.goes_on();
-        if let Some(loss) = evaluate_whole(&model, &dataset.validation, context, &self.device, &mut goes_on) {
+        let found = self.beside_views(inbox, |trainer, goes_on| {
+            let (model, dataset) = (trainer.validation_model(), trainer.dataset());
+            evaluate_whole(&model, &dataset.validation, context, trainer.device(), goes_on)
+        });
+        if let Some(loss) = found {
             let step = self.trainer.step_count();
             self.outbox.send(Event::EvaluatedWhole(WholeReport { step, loss, tokens }));
         }
@@ -411,6 +411,8 @@ impl<'a> Worker<'a> {
         self.evaluated = (step > Step(0)).then_some(step.0);
         self.resumed = true;
         self.looker.hurry();
+        // What is measured of a later step is of a past that no longer is.
+        self.measuring.take_if(|measuring| measuring.step() > step);
         self.outbox.send(Event::WentBack { step, elapsed_secs: self.elapsed_secs });
         let state = self.resting_state();
         self.enter(state);

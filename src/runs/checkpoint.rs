@@ -188,6 +188,10 @@ impl Checkpoint {
                 header.format
             )));
         }
+        let TrainingState { learning_rate, final_learning_rate, elapsed_secs, .. } = header.state;
+        if ![learning_rate, final_learning_rate, elapsed_secs].iter().all(|number| (0.0..1e12).contains(number)) {
+            return Err(damaged("its learning rate or training time is no sensible number".into()));
+        }
         let mut tensors = Vec::new();
         for (name, view) in file.iter() {
             tensors.push(Encoded::read(name, &view).map_err(&damaged)?);

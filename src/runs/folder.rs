@@ -180,13 +180,13 @@ impl Curves {
             self.steps.pop();
         }
         if let Line::Resumed { step } = line {
-            self.validations.retain(|report| report.step <= step);
+            while self.validations.pop_if(|later| later.step > step).is_some() {}
         }
         match line {
             Line::Step(report) => self.steps.push(report),
             // The look before a resume at the same step is made again.
             Line::Validation(report) => {
-                self.validations.retain(|older| older.step < report.step);
+                while self.validations.pop_if(|later| later.step >= report.step).is_some() {}
                 self.validations.push(report);
             }
             Line::Resumed { .. } => {}

@@ -112,7 +112,7 @@ pub fn read_roles(run: &Path, last: Step) -> Vec<RoleReport> {
         if let Ok(report) = serde_json::from_slice::<RoleReport>(&line)
             && report.step <= last
         {
-            reports.retain(|earlier| earlier.step < report.step);
+            while reports.pop_if(|later| later.step >= report.step).is_some() {}
             reports.push(report);
         }
     }

@@ -10,7 +10,7 @@ pub use series::{Bucket, Series};
 
 use crate::lab::protocol::{
     AttentionSnapshot, DeviceClass, EffectsReport, Event, Look, MeanAttention, Outcome, ReadyReport, RoleReport,
-    RunState, SampleEvent, SampledToken, Step, StepReport, SwitchedReport, ValidationReport, WholeReport,
+    RunState, SampleEvent, SampledToken, Step, StepReport, SwitchedReport, Switches, ValidationReport, WholeReport,
 };
 use crate::recipe::grouped;
 
@@ -71,6 +71,8 @@ pub struct RunStore {
 pub struct SampleState {
     pub id: u64,
     pub step: Step,
+    /// What the model does without.
+    pub switches: Switches,
     /// The prompt as the model sees it.
     pub prompt: String,
     /// Its tokens, printable.
@@ -307,6 +309,10 @@ impl RunStore {
         }
         self.forget_validations_from(Step(step.0 + 1));
         self.roles.retain(|report| report.step <= step);
+        self.effects.take_if(|report| report.step > step);
+        self.switched.take_if(|report| report.step > step);
+        self.mean_attention.take_if(|mean| mean.attention.step > step);
+        self.whole.take_if(|report| report.step > step);
         self.latest = self.latest.zip(self.loss.last()).map(|(latest, (step, loss))| StepReport {
             step: Step(step),
             loss,
@@ -349,9 +355,9 @@ impl RunStore {
     fn sampled(&mut self, event: SampleEvent) {
         let sample = &mut self.sample;
         match event {
-            SampleEvent::Started { id, step, prompt, tokens, note } if id >= sample.id => {
-                *sample =
-                    SampleState { id, step, prompt, prompt_tokens: tokens, note, tokens: Vec::new(), running: true };
+            SampleEvent::Started { id, step, switches, prompt, tokens: prompt_tokens, note } if id >= sample.id => {
+                let tokens = Vec::new();
+                *sample = SampleState { id, step, switches, prompt, prompt_tokens, note, tokens, running: true };
             }
             SampleEvent::Token { id, token } if id == sample.id => sample.tokens.push(token),
             SampleEvent::Done { id } if id == sample.id => sample.running = false,

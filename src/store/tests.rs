@@ -120,11 +120,23 @@ fn going_back_to_a_checkpoint_forgets_the_future() {
         store.apply(Event::Validated(validation(step, 400.0 - step as f32)));
     }
     store.apply(Event::Diverged { step: Step(300), message: "the loss is NaN".into() });
+    let switched = |step| SwitchedReport {
+        step: Step(step),
+        switches: Switches::default(),
+        loss: 2.0,
+        whole_loss: 1.0,
+        tokens: 10,
+    };
+    store.apply(Event::Switched(switched(200)));
+    store.apply(Event::WentBack { step: Step(250), elapsed_secs: 4.5 });
+    assert!(store.switched.is_some(), "of a step that both pasts share");
+    store.apply(Event::Switched(switched(250)));
     store.apply(Event::WentBack { step: Step(200), elapsed_secs: 3.5 });
     for series in [&store.loss, &store.learning_rate, &store.gradient_norm, &store.validation_loss] {
         assert_eq!(series.last_step(), Some(200));
     }
     assert_eq!(store.validations.iter().map(|report| report.step.0).collect::<Vec<_>>(), [100, 200]);
+    assert!(store.switched.is_none(), "it was measured on a step that will be another one");
     assert_eq!(store.best, Some(validation(200, 200.0)));
     let latest = store.latest.expect("a step");
     assert_eq!((latest.step, latest.loss, latest.elapsed_secs), (Step(200), 200.0, 3.5));
@@ -205,8 +217,9 @@ fn late_pieces_of_an_older_sample_are_dropped() {
     };
     let mut store = store_at_start();
     store.sample_started(1);
+    let (prompt, switches) = ("To ".to_owned(), Switches::default());
     let started =
-        SampleEvent::Started { id: 1, step: Step(7), prompt: "To ".into(), tokens: Vec::new(), note: String::new() };
+        SampleEvent::Started { id: 1, step: Step(7), switches, prompt, tokens: Vec::new(), note: String::new() };
     store.apply(Event::Sampled(started));
     store.apply(Event::Sampled(SampleEvent::Token { id: 1, token: token("b") }));
     store.apply(Event::Sampled(SampleEvent::Token { id: 1, token: token("e") }));

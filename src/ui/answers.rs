@@ -56,6 +56,12 @@ impl App {
                 self.apply(Action::UsePreset(Box::new(preset)));
             }
             Done::CurvesRead { path, result: Ok(curves) } => {
+                let parent = self.store.ready.as_ref().and_then(|ready| ready.parent.as_ref());
+                let was_awaited = self.parent_awaited.take_if(|awaited| *awaited == path).is_some();
+                if was_awaited && parent.is_none_or(|(parent, _)| *parent != path) {
+                    // Another run is open by now.
+                    return;
+                }
                 let name = file_name(&path);
                 self.overlays.retain(|overlay| overlay.path != path);
                 self.overlays.push(Overlay::new(name, path, &curves.steps, &curves.validations));

@@ -111,6 +111,8 @@ pub struct App {
     settings_looked: Instant,
     pub(super) layout: Layout,
     pub(super) overlays: Vec<Overlay>,
+    /// The run whose curve is being read because the open one was forked from it.
+    pub(super) parent_awaited: Option<PathBuf>,
     /// What the views of the run show.
     pub(super) view: View,
     /// What was switched off before, the newest last.
@@ -172,6 +174,7 @@ impl App {
             settings_looked: Instant::now(),
             layout,
             overlays: Vec::new(),
+            parent_awaited: None,
             view: View::default(),
             switched_before: Vec::new(),
             timeline: TimelineView::default(),

@@ -239,6 +239,7 @@ impl App {
         }
         if let Some((parent, _)) = &report.parent {
             // Both branches are seen from the fork on.
+            self.parent_awaited = Some(parent.clone());
             self.ask(Job::ReadCurves(parent.clone()));
         }
         remember(&mut self.settings.recent_runs, &report.folder);

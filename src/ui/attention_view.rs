@@ -24,7 +24,7 @@ use self::picture::Picture;
 use self::probe::ProbeField;
 use super::actions::ViewSettings;
 use super::colormap::WeightScale;
-use crate::lab::protocol::{AttentionSnapshot, HeadId, View};
+use crate::lab::protocol::{AttentionSnapshot, HeadId, Switches, View};
 use crate::store::RunStore;
 
 /// Both attention panes. Keeps textures, where one looks and the probe as it is being typed, nothing of the run.
@@ -76,6 +76,11 @@ pub(super) fn scale_of(view: &ViewSettings) -> WeightScale {
 pub(super) fn selected_in(snapshot: &AttentionSnapshot, view: &ViewSettings) -> HeadId {
     let HeadId { layer, head } = view.selected;
     HeadId { layer: layer.min(snapshot.layers.saturating_sub(1)), head: head.min(snapshot.heads.saturating_sub(1)) }
+}
+
+/// ` · 1 head off` behind what was said of a model, or nothing where it was whole.
+pub(super) fn without(switches: &Switches) -> String {
+    if switches.is_empty() { String::new() } else { format!(" · {} off", switches.counted()) }
 }
 
 /// Whether this was clicked with such keys held. They are those of the moment when the button was let go: in a slow frame

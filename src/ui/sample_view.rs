@@ -10,6 +10,7 @@ use eframe::egui::{
 
 use super::actions::{Action, ViewSettings};
 use super::attention_view::head::weight_text;
+use super::attention_view::without;
 use super::attention_view::{Focus, scale_of};
 use super::likeliest::{self, percent};
 use super::{colormap, theme};
@@ -70,7 +71,8 @@ impl SampleView {
             }
             if any || sample.running {
                 let (step, count) = (grouped(sample.step.0), grouped(sample.tokens.len() as u64));
-                ui.label(theme::number(format!("step {step} · {count} tokens")).weak());
+                let without = without(&sample.switches);
+                ui.label(theme::number(format!("step {step} · {count} tokens{without}")).weak());
             }
         });
         if !sample.note.is_empty() {

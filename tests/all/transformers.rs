@@ -352,6 +352,14 @@ fn an_imported_model_is_a_run_like_any_other() {
     // On the built-in dialogues it could not be trained, and that is said.
     let lettered = headlight_ok(&["import", text(&model), "--out", text(&folder.path().join("lettered"))]);
     assert!(lettered.contains("not trained") && lettered.contains("token numbers"), "{lettered}");
+    // A text of which the validation part is shorter than the context: the run opens, and says why it does not train.
+    let (few, short) = (folder.path().join("few.txt"), folder.path().join("short"));
+    fs::write(&few, "1 2 3 4 5 6 7 8 9 10 11 12").expect("written");
+    let imported = headlight_ok(&["import", text(&model), "--text", text(&few), "--out", text(&short)]);
+    assert!(imported.contains("not trained") && imported.contains("few.txt"), "{imported}");
+    let resumed = headlight(&["resume", text(&short), "--device", "cpu"]);
+    let said = String::from_utf8_lossy(&resumed.stderr);
+    assert!(!resumed.status.success() && said.contains("few.txt") && said.contains("training cannot go on"), "{said}");
     let sampled = headlight_ok(&["sample", text(&run), "--prompt", "5 7 9", "--tokens", "4", "--temperature", "0"]);
     assert!(sampled.starts_with("5 7 9 "), "{sampled}");
     let logits: Value =

@@ -313,6 +313,8 @@ pub struct SwitchedReport {
 #[derive(Debug, Clone)]
 pub struct MeanAttention {
     pub path: PathBuf,
+    /// What the model does without.
+    pub switches: Switches,
     pub windows: usize,
     /// Windows to do.
     pub total: usize,

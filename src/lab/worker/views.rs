@@ -42,16 +42,13 @@ impl Worker<'_> {
     pub(super) fn set_view(&mut self, view: View) {
         let older = self.looker.view();
         let other_model = older.step != view.step || older.switches != view.switches;
-        let switched = !view.switches.is_empty() && other_model;
         self.looker.set_view(view);
         self.timeline.spare(self.looker.spared());
         if other_model && let Some((_, sampler)) = &mut self.sampler {
             sampler.forget();
         }
-        match &self.measuring {
-            Some(Measuring::Switched(_)) | None if switched => self.measure_switched(),
-            Some(Measuring::Switched(_)) if other_model => self.measuring = None,
-            _ => {}
+        if other_model {
+            self.viewed_changed();
         }
     }
 
@@ -62,20 +59,44 @@ impl Worker<'_> {
         }
     }
 
+    /// Does long work that asks between its pieces whether it is to go on. The views are served there: nobody waits for a
+    /// whole look at the validation text. Afterwards the queue is obeyed in its order, and what could not be read is told.
+    pub(super) fn beside_views<R>(
+        &mut self,
+        inbox: &mut Inbox<'_>,
+        work: impl FnOnce(&Trainer, &mut dyn FnMut() -> bool) -> R,
+    ) -> R {
+        let before = self.looker.view().clone();
+        let (looker, mut tried) = (&mut self.looker, before.clone());
+        let done = work(&self.trainer, &mut || {
+            let goes_on = inbox.goes_on();
+            if let Some(view) = inbox.newest_view()
+                && *view != tried
+            {
+                tried = view.clone();
+                looker.set_view(view.clone());
+                let _ = show(looker, &self.trainer, self.outbox, self.spec.attention_per_sec);
+            }
+            goes_on
+        });
+        self.looker.put_back(before);
+        done
+    }
+
     /// A kept step cannot be read: the views go back to the running model.
     pub(super) fn leave_out(&mut self, step: Step, why: String) {
         self.looker.go_live();
         self.timeline.leave_out(step);
         self.tell_kept();
         self.warn(format!("step {} is left out of the timeline: {why}", step.0));
-        self.measure_switched_again();
+        self.viewed_changed();
     }
 
-    /// The viewed model has become another without being asked for.
-    pub(super) fn measure_switched_again(&mut self) {
-        if !self.looker.view().switches.is_empty() && matches!(self.measuring, Some(Measuring::Switched(_)) | None) {
-            self.measure_switched();
-        }
+    /// The viewed model has become another: what its switches cost is to be measured anew. Not at once, as a drag along the
+    /// timeline passes many steps.
+    pub(super) fn viewed_changed(&mut self) {
+        self.measuring.take_if(|measuring| matches!(measuring, Measuring::Switched(_)));
+        self.switched_due = !self.looker.view().switches.is_empty();
     }
 
     /// The viewed model, or a word on why there is none.
@@ -93,19 +114,20 @@ impl Worker<'_> {
         let tokenizer = &self.trainer.dataset().tokenizer;
         let sampler = Sampler::new(settings, tokenizer).watched();
         let (prompt, note) = (sampler.prompt.clone(), sampler.note.clone());
+        let switches = self.looker.view().switches.clone();
         let tokens = sampler.tokens(tokenizer);
         let step = self.looker.view().step.unwrap_or_else(|| self.trainer.step_count());
-        self.outbox.send(Event::Sampled(SampleEvent::Started { id, step, prompt, tokens, note }));
+        self.outbox.send(Event::Sampled(SampleEvent::Started { id, step, switches, prompt, tokens, note }));
         self.sampler = Some((id, sampler));
     }
 
     pub(super) fn sample(&mut self) {
         let Some((id, mut sampler)) = self.sampler.take() else { return };
+        let started = Instant::now();
         let Some((model, step)) = self.viewed() else {
             self.outbox.send(Event::Sampled(SampleEvent::Done { id }));
             return;
         };
-        let started = Instant::now();
         // While training, text gets a part of the time: half of what a step takes.
         let budget =
             Duration::from_secs_f64(if self.state == RunState::Training { self.step_secs / 2.0 } else { 0.02 });
@@ -174,20 +196,24 @@ impl Worker<'_> {
     pub(super) fn measure_mean(&mut self, path: &Path, inbox: &mut Inbox<'_>) {
         let Some((model, step)) = self.viewed() else { return };
         let Some(subject) = self.subject() else { return };
+        let switches = self.looker.view().switches.clone();
         let tokenizer = self.trainer.dataset().tokenizer.clone();
         let length = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
         if length > MEAN_BYTES_MAX {
             return self
                 .warn(format!("{}: a mean needs no more than 64 MB of text: take a part of it", path.display()));
         }
-        let ids: Vec<TokenId> = match Dataset::from_file(path, Some(&tokenizer), &mut |_| inbox.goes_on()) {
+        let text =
+            self.beside_views(inbox, |_, goes_on| Dataset::from_file(path, Some(&tokenizer), &mut |_| goes_on()));
+        let ids: Vec<TokenId> = match text {
             Ok(text) => text.train.iter().chain(&text.validation).map(|&id| TokenId(id.into())).collect(),
             Err(error) => return self.warn(error.to_string()),
         };
         let positions = subject.recipe.context.min(MEAN_TOKENS_MAX);
         let subject = Subject { model, step, ..subject };
         match Mean::new(path.to_owned(), &ids, subject, tokenizer, MEAN_WINDOWS_MAX, positions) {
-            Ok(mean) => {
+            Ok(mut mean) => {
+                mean.switches = switches;
                 self.give_up_measuring();
                 self.measuring = Some(Measuring::Mean(Box::new(mean)));
             }
@@ -196,6 +222,9 @@ impl Worker<'_> {
     }
 
     pub(super) fn measure(&mut self) {
+        if self.measuring.is_none() && std::mem::take(&mut self.switched_due) {
+            self.measure_switched();
+        }
         let Some(measuring) = &mut self.measuring else { return };
         let (told, more) = measuring.advance();
         if let Some(event) = told {
@@ -209,9 +238,7 @@ impl Worker<'_> {
     /// Nothing is measured any more; what the view's switches cost may have had to wait for it.
     pub(super) fn end_measuring(&mut self) {
         let had_to_wait = !matches!(self.measuring.take(), Some(Measuring::Switched(_)));
-        if had_to_wait && !self.looker.view().switches.is_empty() {
-            self.measure_switched();
-        }
+        self.switched_due |= had_to_wait && !self.looker.view().switches.is_empty();
     }
 
     pub(super) fn prune(&mut self) {
@@ -249,8 +276,11 @@ impl Worker<'_> {
         }
         let since = Instant::now();
         let roles = self.looker.roles(&self.trainer);
-        let logged = log_roles(self.folder.path(), &roles);
-        self.log_result(logged);
+        if let Err(error) = log_roles(self.folder.path(), &roles)
+            && !std::mem::replace(&mut self.roles_log_failed, true)
+        {
+            self.warn(format!("what the heads do is no longer written to disk: {error}; training goes on"));
+        }
         self.outbox.send(Event::Roles(roles));
         let owner = Owner::new(&self.trainer.recipe().model, &self.trainer.dataset().tokenizer);
         let (weights, optimizer) = (self.trainer.validation_model(), self.trainer.optimizer());

@@ -7,7 +7,7 @@ use egui_kittest::kittest::{NodeT, Queryable};
 
 use super::super::actions::Theme;
 use super::*;
-use crate::lab::protocol::{Event, SampleEvent, Step, TokenAttention};
+use crate::lab::protocol::{Event, SampleEvent, Step, Switches, TokenAttention};
 use crate::store::tests::store_at_start;
 
 struct Shown {
@@ -51,6 +51,7 @@ fn draw(store: &mut RunStore, tokens: &[&str]) {
     store.apply(Event::Sampled(SampleEvent::Started {
         id: 1,
         step: Step(1250),
+        switches: Switches::default(),
         prompt: "To".into(),
         tokens: vec!["T".into(), "o".into()],
         note,

@@ -55,7 +55,7 @@ fn what_was_measured_is_saved_as_the_ending_says() {
     let lens = folder.path().join("lens.json");
     save(&mut window, PickPurpose::SaveFinding(Finding::Lens), &lens);
     let file: Value = serde_json::from_str(&fs::read_to_string(&lens).expect("a file")).expect("JSON");
-    assert_eq!(file["hook_embed"].as_array().map(Vec::len), Some(tokens));
+    assert_eq!(file["blocks.0.hook_resid_pre"].as_array().map(Vec::len), Some(tokens));
 }
 
 #[test]

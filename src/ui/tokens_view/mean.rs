@@ -7,8 +7,8 @@ use eframe::egui::{Align2, ProgressBar, Role, Sense, StrokeKind, TextStyle, Ui, 
 use super::super::actions::{Action, PickPurpose};
 use super::super::attention_view::compare::{Drawn, Source};
 use super::super::attention_view::head::weight_text;
-use super::super::attention_view::nothing_yet;
 use super::super::attention_view::picture::{self, Picture, Subject};
+use super::super::attention_view::{nothing_yet, without};
 use super::super::colormap::{self, WeightScale};
 use super::{explain, name_of};
 use crate::lab::protocol::{AttentionSnapshot, HeadId, MeanAttention};
@@ -41,7 +41,7 @@ impl Mean {
                 ui.add(ProgressBar::new(*windows as f32 / *total as f32).desired_width(160.0).text(words));
             }
         });
-        let Some(MeanAttention { path, windows, attention, .. }) = mean else {
+        let Some(MeanAttention { path, switches, windows, attention, .. }) = mean else {
             nothing_yet(ui, "Choose a text file: where does this head look on average, place by place?");
             return actions;
         };
@@ -51,10 +51,11 @@ impl Mean {
         };
         let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         let sentence = format!(
-            "{}: mean over {} windows of {name} at step {}. Rows: place of the query, columns: place of the key.",
+            "{}: mean over {} windows of {name} at step {}{}. Rows: place of the query, columns: place of the key.",
             name_of(head),
             grouped(*windows as u64),
-            grouped(attention.step.0)
+            grouped(attention.step.0),
+            without(switches)
         );
         explain(ui, scale, &sentence);
         if self.of.as_ref().is_none_or(|known| !Arc::ptr_eq(known, attention)) {

@@ -1,4 +1,5 @@
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use egui_kittest::kittest::Queryable;
 
 use super::super::actions::{PickPurpose, Theme};
 use super::*;
-use crate::lab::protocol::{Event, Look, MeanAttention};
+use crate::lab::protocol::{Event, Look, MeanAttention, Off, Switches};
 use crate::store::tests::{look, snapshot, store_at_start};
 
 const TOKENS: [&str; 4] = ["t", "h", "e", "␣"];
@@ -123,13 +124,14 @@ fn a_mean_names_its_file_tells_how_far_it_is_and_can_be_given_up() {
     assert!(matches!(shared.borrow().actions.last(), Some(Action::Pick(PickPurpose::MeanAttention))));
     let attention = snapshot(1250, &["0", "1", "2"], 2, 2);
     let tell = |windows| {
-        let mean =
-            MeanAttention { path: "texts/poem.txt".into(), windows, total: 40, attention: Arc::clone(&attention) };
+        let switches = Switches { heads: BTreeMap::from([(HeadId::default(), Off::Zero)]), ..Switches::default() };
+        let (path, attention) = ("texts/poem.txt".into(), Arc::clone(&attention));
+        let mean = MeanAttention { path, switches, windows, total: 40, attention };
         shared.borrow_mut().store.apply(Event::MeanAttention(mean));
     };
     tell(12);
     harness.run();
-    harness.get_by_label_contains("mean over 12 windows of poem.txt at step 1,250");
+    harness.get_by_label_contains("mean over 12 windows of poem.txt at step 1,250 · 1 head off");
     let square = harness.get_by_label("Mean attention of layer 2, head 1").rect();
     harness.hover_at(square.left_top() + square.size() * egui::vec2(0.5, 0.8));
     harness.run();
