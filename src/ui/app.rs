@@ -18,7 +18,8 @@ use super::draft::Draft;
 use super::layout::{Layout, Pane};
 use super::lens_view::LensView;
 use super::loss_view::{LossView, Overlay};
-use super::menus::{self, MenuState, Phase, Situation};
+use super::menu_bar::{self, MenuState};
+use super::menus::{self, Phase, Situation};
 use super::notices::{self, Notices};
 use super::parity::{self, Parity};
 use super::picture::Picture;
@@ -384,7 +385,7 @@ impl App {
                 recent_texts: &self.settings.recent_texts,
                 recent_runs: &self.settings.recent_runs,
             };
-            actions.extend(menus::bar(ui, &state, |ui, actions| {
+            actions.extend(menu_bar::bar(ui, &state, |ui, actions| {
                 let (device, insist) = (self.device(), self.settings.insist);
                 transport::device_ui(ui, &self.store, device, insist, self.adapters.as_deref(), actions);
             }));
@@ -465,10 +466,10 @@ impl App {
     fn windows(&mut self, ctx: &Context) -> Vec<Action> {
         let mut actions = Vec::new();
         if self.shortcuts_shown {
-            actions.extend(menus::shortcuts_window(ctx));
+            actions.extend(menu_bar::shortcuts_window(ctx));
         }
         if self.about_shown {
-            actions.extend(menus::about_window(ctx));
+            actions.extend(menu_bar::about_window(ctx));
         }
         if self.parity.shown {
             actions.extend(parity::ui(ctx, &self.parity, &self.store, self.recipe_on_screen()));

@@ -15,6 +15,7 @@ mod layout;
 mod lens_view;
 mod likeliest;
 pub mod loss_view;
+pub mod menu_bar;
 pub mod menus;
 mod notices;
 mod parity;

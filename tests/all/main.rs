@@ -5,6 +5,7 @@ mod command_line;
 mod engine;
 mod gpu;
 mod invariants;
+mod kept_steps;
 mod kernels;
 mod plain_gpt;
 mod run_folder;
