@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::{head_name, label, lens_name, mlp_name};
-use crate::lab::protocol::{AttentionSnapshot, Attribution, EffectsReport, HeadId, Lens, Off, Role, RoleReport};
+use super::{head_name, label, lens_name, mlp_name, pattern_name};
+use crate::lab::protocol::{AttentionSnapshot, Attribution, Cut, EffectsReport, HeadId, Lens, Role, RoleReport, View};
 
 /// Every weight that may be other than zero: no key after its query.
 #[must_use]
@@ -90,10 +90,7 @@ pub fn attribution(found: &Attribution, snapshot: &AttentionSnapshot, labels: &[
 #[must_use]
 pub fn effects(report: &EffectsReport) -> String {
     let mut text = String::from("step,off,tokens,loss,part,head,loss_increase\n");
-    let off = match report.off {
-        Off::Zero => "zero",
-        Off::Mean => "mean",
-    };
+    let off = report.off.name();
     let EffectsReport { step, tokens, loss, .. } = report;
     let mut line = |part: String, head: &str, increase: Option<f32>| {
         let increase = increase.map_or_else(String::new, |increase| increase.to_string());
@@ -107,6 +104,31 @@ pub fn effects(report: &EffectsReport) -> String {
         line(mlp_name(layer), "", increase);
     }
     text
+}
+
+/// Adds what the view changes in the model as a last column; nothing where it changes nothing.
+#[must_use]
+pub fn with_changes(text: String, view: &View) -> String {
+    let heads =
+        view.switches.heads.iter().map(|(id, off)| format!("{} {} {}", head_name(id.layer), id.head, off.name()));
+    let mlps = view.switches.mlps.iter().map(|(&layer, off)| format!("{} {}", mlp_name(layer), off.name()));
+    let cut = |cut: &Cut| format!("{} {} cut {} {}", pattern_name(cut.head.layer), cut.head.head, cut.query, cut.key);
+    let renormalised = (view.renormalise && !view.cuts.is_empty()).then(|| "renormalised".to_owned());
+    let changes: Vec<_> = heads.chain(mlps).chain(view.cuts.iter().map(cut)).chain(renormalised).collect();
+    if changes.is_empty() {
+        return text;
+    }
+    let (mut column, changes) = ("changes".to_owned(), changes.join("; "));
+    let (mut added, mut quoted) = (String::with_capacity(2 * text.len()), false);
+    for character in text.chars() {
+        quoted ^= character == '"';
+        if character == '\n' && !quoted {
+            added.extend([",", &column]);
+            column.clone_from(&changes);
+        }
+        added.push(character);
+    }
+    added
 }
 
 /// A field, quoted where it has to be.

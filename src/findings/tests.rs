@@ -178,6 +178,21 @@ fn roles_read_back_from_both_formats() {
 }
 
 #[test]
+fn a_table_of_a_changed_model_says_what_was_changed() {
+    let plain = csv::attention(&attention());
+    assert_eq!(csv::with_changes(plain.clone(), &View::default()), plain);
+    let mut view = View::default();
+    view.switches.heads.insert(HeadId { layer: 1, head: 2 }, Off::Mean);
+    view.cuts.insert(Cut { head: HeadId::default(), query: 3, key: 1 });
+    let (before, after) = (records(&plain), records(&csv::with_changes(plain, &view)));
+    assert_eq!(before.len(), after.len());
+    for (before, after) in before.iter().zip(&after) {
+        assert_eq!(after["changes"], "blocks.1.attn.hook_result 2 mean; blocks.0.attn.pattern 0 cut 3 1");
+        assert!(before.iter().all(|(column, value)| after[column] == *value));
+    }
+}
+
+#[test]
 fn the_lens_reads_back_from_both_formats() {
     let labels: Vec<String> = TOKENS.map(String::from).into();
     let guess = |index: usize| vec![(index as u32 % 5, 1.0 / (index + 2) as f32), (4, 0.01)];

@@ -29,7 +29,8 @@ impl From<OffName> for Off {
 pub(super) fn heads(arguments: &HeadsArguments) -> Result<ExitCode> {
     let opened = open(&arguments.model)?;
     let prompt = prompt_of(arguments.prompt.as_deref(), arguments.ids.as_deref());
-    let scores = opened.heads(prompt.as_ref())?;
+    let (scores, note) = opened.heads(prompt.as_ref())?;
+    tell_note(&note);
     if arguments.json {
         let table = |role: Role| -> Value {
             let layer = |layer: &Vec<RoleScores>| layer.iter().map(|head| head.of(role)).collect::<Vec<f32>>();
@@ -162,7 +163,8 @@ pub(super) fn fork(arguments: &ForkArguments) -> Result<ExitCode> {
     let base = changed.clone();
     if let Some(path) = &arguments.recipe {
         let preset = crate::lab::desk::open_preset(path).map_err(anyhow::Error::msg)?;
-        changed = crate::recipe::Recipe { training: preset.recipe.training, ..changed };
+        let crate::recipe::Recipe { model, training, .. } = preset.recipe;
+        changed = crate::recipe::Recipe { model, training, ..changed };
     }
     let training = &mut changed.training;
     training.steps = arguments.steps.unwrap_or(training.steps);

@@ -116,17 +116,18 @@ impl Opened {
     }
 
     /// What every head does: on the prompt, or on the standard test where there is none. `[layer][head]`, a pruned head
-    /// has zeros.
+    /// has zeros. With it what was left out of the prompt.
     ///
     /// # Errors
     /// As [`logits`](Self::logits).
-    pub fn heads(&self, prompt: Option<&Prompt>) -> Result<Vec<Vec<RoleScores>>> {
-        let report = match prompt {
-            Some(prompt) => self.attention_and_roles(prompt)?.1,
-            None => self.seen().tested_roles(),
+    pub fn heads(&self, prompt: Option<&Prompt>) -> Result<(Vec<Vec<RoleScores>>, String)> {
+        let (report, note) = match prompt {
+            Some(prompt) => self.attention_and_roles(prompt).map(|(attention, report)| (report, attention.note))?,
+            None => (self.seen().tested_roles(), String::new()),
         };
         let scores = |head: &HeadReport| if prompt.is_some() { head.probe } else { head.test };
-        Ok(report.reports.chunks(report.heads.max(1)).map(|layer| layer.iter().map(scores).collect()).collect())
+        let layers = report.reports.chunks(report.heads.max(1));
+        Ok((layers.map(|layer| layer.iter().map(scores).collect()).collect(), note))
     }
 
     /// The prediction after each layer, and the parts of the logit of `attribute`.

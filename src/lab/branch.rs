@@ -13,7 +13,7 @@ use crate::model::Gpt;
 use crate::recipe::{ModelRecipe, Recipe};
 use crate::runs::{
     Checkpoint, Kept, Owner, Parent, RunFile, RunFolder, TrainingState, copy_log, default_root, find_snapshot,
-    folder_beside, new_folder, put_in_place,
+    folder_beside, log_roles, new_folder, put_in_place, read_roles,
 };
 use crate::train::AdamW;
 
@@ -34,9 +34,11 @@ pub fn fork(run: &Path, step: Step, place: &Place, changes: Option<&Recipe>) -> 
     let best = best.filter(|best| best.state.step <= step);
     state.best_validation_loss = state.best_validation_loss.filter(|_| best.is_some());
     if let Some(changed) = changes {
+        let shape = ModelRecipe { dropout: file.recipe.model.dropout, ..changed.model.clone() };
         ensure!(
-            changed.model == file.recipe.model && changed.data.text == file.recipe.data.text,
-            "a fork keeps the model and its text: change training or sampling only, or start a new run"
+            shape == file.recipe.model && changed.data.text == file.recipe.data.text,
+            "a fork keeps the model's shape and its text, and the recipe has others: change training, dropout or sampling \
+             only, or start a new run"
         );
         if let Some(fault) = changed.validate(Some(file.tokenizer.vocabulary())).first() {
             anyhow::bail!("{fault}");
@@ -51,6 +53,7 @@ pub fn fork(run: &Path, step: Step, place: &Place, changes: Option<&Recipe>) -> 
     whole(place, |beside| {
         let mut folder = RunFolder::create(beside, file)?;
         copy_log(run, &mut folder, step)?;
+        read_roles(run, step).iter().try_for_each(|report| log_roles(beside, report))?;
         save(&folder, Kept::Last, &model.valid(), &optimizer, state)?;
         best.map_or(Ok(()), |best| save(&folder, Kept::Best, &best.model.valid(), &best.optimizer, best.state))
     })

@@ -25,6 +25,8 @@ pub(super) struct Looker {
     file: RunFile,
     device: Device,
     view: View,
+    /// The running model does not change.
+    pub at_rest: bool,
     probe: Probe,
     /// What was shown is older than the model, the view or the probe.
     stale: bool,
@@ -47,6 +49,7 @@ impl Looker {
             file,
             device: trainer.device().clone(),
             view: View::default(),
+            at_rest: true,
             stale: true,
             due: Instant::now(),
             models: Vec::new(),
@@ -198,8 +201,8 @@ impl Looker {
                 return Some(Err(fault));
             }
         };
-        // The running model's own roles are measured with the timeline.
-        let with_roles = self.view.step.is_some() || !self.view.switches.is_empty();
+        // While it trains the running model's own roles are measured with the timeline.
+        let with_roles = self.at_rest || self.view.step.is_some() || !self.view.switches.is_empty();
         let mut look = self.seen(&model, step).look(&self.probe, &self.view, with_roles);
         look.pinned = self.pinned(trainer);
         // Counted from when it was due: the step that was waited for would make it rarer.

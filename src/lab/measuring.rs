@@ -183,7 +183,8 @@ impl Effects {
 
 /// Loss of the viewed model beside the whole one's.
 pub(super) struct SwitchedLoss {
-    whole: Subject,
+    pub whole: Subject,
+    pub began: Instant,
     without: Gpt,
     switches: Switches,
     sums: [f64; 2],
@@ -191,8 +192,8 @@ pub(super) struct SwitchedLoss {
 }
 
 impl SwitchedLoss {
-    pub const fn new(whole: Subject, without: Gpt, switches: Switches) -> Self {
-        Self { whole, without, switches, sums: [0.0; 2], batch: 0 }
+    pub fn new(whole: Subject, without: Gpt, switches: Switches) -> Self {
+        Self { whole, began: Instant::now(), without, switches, sums: [0.0; 2], batch: 0 }
     }
 
     fn advance(&mut self) -> Option<Event> {

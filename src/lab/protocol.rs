@@ -8,8 +8,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use look::{
-    Attribution, Cut, EffectsReport, HeadReport, Lens, Look, MeanAttention, Off, Pin, Role, RoleReport, RoleScores,
-    SwitchedReport, Switches, Target, View, Wants,
+    Attribution, Cut, CutEffect, EffectsReport, HeadReport, Lens, Look, MeanAttention, Off, Pin, Role, RoleReport,
+    RoleScores, SwitchedReport, Switches, Target, View, Wants,
 };
 
 use crate::recipe::{Recipe, SamplingRecipe};

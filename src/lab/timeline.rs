@@ -23,6 +23,8 @@ pub(super) struct Timeline {
     writer: Option<Writer>,
     /// The step that is being written.
     writing: Option<Step>,
+    /// The last step that was looked at closer.
+    last: Option<Step>,
     spent: Duration,
     stopped: bool,
     /// Steps that are looked at, which no thinning takes.
@@ -46,9 +48,11 @@ pub(super) enum Change {
 
 impl Timeline {
     pub fn open(run: &Path, budget_megabytes: u64) -> Self {
+        let kept = kept_steps(run);
         Self {
             run: run.to_owned(),
-            kept: kept_steps(run),
+            last: kept.last().map(|(step, _)| *step),
+            kept,
             budget_bytes: budget_megabytes.saturating_mul(1_000_000),
             writer: None,
             writing: None,
@@ -67,24 +71,45 @@ impl Timeline {
         self.kept.iter().map(|(_, bytes)| bytes).sum()
     }
 
-    /// Whether this step is to be kept: asked after each, with the time that training has taken and an estimate of
-    /// the bytes. The run's last step is kept if there is room at all.
-    pub fn wants(&self, step: Step, training: Duration, bytes: u64, is_last: bool) -> bool {
-        let last = self.writing.or(self.kept.last().map(|(step, _)| *step));
+    /// Whether this step is worth a closer look, and to be kept where there is room: asked after each, with the time that
+    /// training has taken.
+    pub fn is_due(&self, step: Step, training: Duration, is_last: bool) -> bool {
         let has_time = self.writing.is_none() && self.spent * SHARE <= training + CREDIT * SHARE;
-        // Two snapshots at least, or none.
-        let has_room = !self.stopped && 2 * bytes <= self.budget_bytes;
-        has_room && last != Some(step) && (is_last || (has_time && is_worth_keeping(step, last)))
+        self.last != Some(step) && (is_last || (has_time && is_worth_keeping(step, self.last)))
     }
 
-    /// Hands a step's weights to the writer; `since` is when their copying began.
-    pub fn keep(&mut self, step: Step, prepared: PreparedCheckpoint, since: Instant) {
+    /// Whether there is room for steps of so many bytes: for two at least, or for none.
+    pub const fn has_room(&self, bytes: u64) -> bool {
+        !self.stopped && 2 * bytes <= self.budget_bytes
+    }
+
+    /// A step that was due was looked at; `since` is when that began.
+    pub fn looked_at(&mut self, step: Step, since: Instant) {
+        self.last = Some(step);
+        self.spent += since.elapsed();
+    }
+
+    /// Hands a step's weights to the writer.
+    pub fn keep(&mut self, step: Step, prepared: PreparedCheckpoint) {
         self.take_in(true);
         let writer = self.writer.get_or_insert_with(Writer::start);
         if writer.jobs.try_send((snapshot_path(&self.run, step), prepared)).is_ok() {
             self.writing = Some(step);
         }
-        self.spent += since.elapsed();
+    }
+
+    /// Gives up steps that take so many bytes, for something that is needed more on a disk that is full, and keeps no
+    /// others. Whether there were any.
+    pub fn make_room(&mut self, bytes: u64) -> bool {
+        self.take_in(true);
+        self.stopped = true;
+        let mut freed = 0;
+        while freed < bytes && !self.kept.is_empty() {
+            let place = missed_least(&self.steps(), &self.spared).unwrap_or(0);
+            let (step, size) = self.kept.remove(place);
+            freed += fs::remove_file(snapshot_path(&self.run, step)).map_or(0, |()| size);
+        }
+        freed > 0
     }
 
     /// What the writer has done since it was asked last. `wait`: until it has nothing left to do.
@@ -118,6 +143,7 @@ impl Timeline {
     pub fn forget_after(&mut self, step: Step) {
         self.take_in(true);
         self.kept.retain(|(kept, _)| *kept <= step);
+        self.last = self.steps().last().copied();
         // Those that were left out as well: one that can be read again is of another branch.
         for (later, _) in kept_steps(&self.run).into_iter().filter(|(kept, _)| *kept > step) {
             let _ = fs::remove_file(snapshot_path(&self.run, later));
@@ -185,5 +211,20 @@ mod tests {
         timeline.forget_after(Step(100));
         assert_eq!(timeline.steps(), [Step(100)]);
         assert_eq!([50, 100, 150, 160].map(|step| file(step).exists()), [true, true, false, false]);
+    }
+
+    #[test]
+    fn room_is_made_of_the_steps_that_are_missed_least_and_no_others_are_kept() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = |step| snapshot_path(folder.path(), Step(step));
+        fs::create_dir(file(0).parent().expect("a folder")).expect("made");
+        for step in [0, 100, 110, 200] {
+            fs::write(file(step), [0; 1000]).expect("written");
+        }
+        let mut timeline = Timeline::open(folder.path(), 100);
+        timeline.spare(vec![Step(100)]);
+        assert!(timeline.has_room(1000) && timeline.make_room(1500) && !timeline.has_room(1000));
+        assert_eq!([0, 100, 110, 200].map(|step| file(step).exists()), [false, true, false, true]);
+        assert!(timeline.make_room(9000) && timeline.steps().is_empty() && !timeline.make_room(1));
     }
 }

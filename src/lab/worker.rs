@@ -71,6 +71,8 @@ struct Worker<'a> {
     roles_log_failed: bool,
     /// What the view's switches cost is to be measured.
     switched_due: bool,
+    /// Of which step it was measured last, when that began, and how long it took.
+    switched: Option<(Step, Instant, Duration)>,
 }
 
 impl<'a> Worker<'a> {
@@ -110,6 +112,7 @@ impl<'a> Worker<'a> {
             log_failed: false,
             roles_log_failed: false,
             switched_due: false,
+            switched: None,
         };
         worker.outbox.send(Event::Ready(Box::new(ReadyReport {
             folder: worker.folder.path().to_owned(),
@@ -146,6 +149,7 @@ impl<'a> Worker<'a> {
                 || self.sampler.is_some()
                 || self.measuring.is_some()
                 || self.switched_due
+                || self.switched_is_old()
                 || looking;
             if !busy {
                 // Nothing else will ask what became of a step that is being written.
@@ -249,6 +253,7 @@ impl<'a> Worker<'a> {
 
     fn enter(&mut self, state: RunState) {
         self.state = state;
+        self.looker.at_rest = state != RunState::Training;
         self.looker.hurry();
         self.flush();
         self.outbox.send(Event::StateChanged(state));
@@ -445,14 +450,31 @@ impl<'a> Worker<'a> {
         saved
     }
 
-    fn save_to(&self, path: &Path) -> bool {
-        let (model, tokenizer) = (self.trainer.validation_model(), &self.trainer.dataset().tokenizer);
-        let owner = Owner::new(&self.trainer.recipe().model, tokenizer);
-        let saved = Checkpoint::save(path, &model, self.trainer.optimizer(), self.state_now(), &owner);
+    fn save_to(&mut self, path: &Path) -> bool {
+        let saved = match self.try_save(path) {
+            Err(error) if error.disk_is_full() && self.timeline.make_room(2 * self.checkpoint_bytes()) => {
+                self.tell_kept();
+                self.warn("the disk is full: steps of the timeline were given up for the checkpoint".into());
+                self.try_save(path)
+            }
+            saved => saved,
+        };
         if let Err(error) = &saved {
-            self.warn(format!("the checkpoint could not be saved, the older one is kept: {error}"));
+            let older = if path.is_file() { ", the older one is kept" } else { "" };
+            self.warn(format!("the checkpoint could not be saved{older}: {error}"));
         }
         saved.is_ok()
+    }
+
+    fn try_save(&self, path: &Path) -> Result<(), RunError> {
+        let (model, tokenizer) = (self.trainer.validation_model(), &self.trainer.dataset().tokenizer);
+        let owner = Owner::new(&self.trainer.recipe().model, tokenizer);
+        Checkpoint::save(path, &model, self.trainer.optimizer(), self.state_now(), &owner)
+    }
+
+    /// About what a checkpoint takes: the weights, and two moments of each.
+    fn checkpoint_bytes(&self) -> u64 {
+        3 * self.trainer.recipe().model.file_bytes(self.trainer.dataset().tokenizer.vocabulary())
     }
 
     fn export(&mut self, format: ExportFormat, path: &Path) {
@@ -482,9 +504,12 @@ impl<'a> Worker<'a> {
         self.settle_timeline(true);
         if self.unsaved && !self.diverged && !self.save_checkpoint() {
             let (step, saved) = (self.trainer.step_count().0, self.saved.0);
-            return Outcome::Failed(format!(
-                "the run stopped at step {step}, but its last checkpoint is of step {saved}"
-            ));
+            let last = if self.folder.checkpoint(Kept::Last).is_file() {
+                format!("its last checkpoint is of step {saved}")
+            } else {
+                "no checkpoint could be saved".to_owned()
+            };
+            return Outcome::Failed(format!("the run stopped at step {step}, but {last}"));
         }
         Outcome::Stopped
     }

@@ -51,6 +51,13 @@ pub enum RunError {
 }
 
 impl RunError {
+    /// Whether nothing more could be written for want of room.
+    #[must_use]
+    pub fn disk_is_full(&self) -> bool {
+        matches!(self, Self::Io { cause, .. }
+            if matches!(cause.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
+    }
+
     pub(crate) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |cause| Self::Io { path: path.to_owned(), cause }
     }

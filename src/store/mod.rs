@@ -252,6 +252,12 @@ impl RunStore {
         look.roles.as_ref().or_else(earlier)
     }
 
+    /// What the shown model does without.
+    #[must_use]
+    pub fn shown_switches(&self) -> Switches {
+        self.look.as_ref().map(|look| look.view.switches.clone()).unwrap_or_default()
+    }
+
     /// A copy of the curves.
     #[must_use]
     pub fn curves(&self) -> Curves {

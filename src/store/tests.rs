@@ -62,7 +62,7 @@ pub(crate) fn look(attention: Arc<AttentionSnapshot>) -> Arc<Look> {
         attention,
         roles: None,
         next: Vec::new(),
-        uncut: None,
+        cut: None,
         lens: None,
         attribution: None,
         scores: None,

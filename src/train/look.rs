@@ -9,7 +9,8 @@ use super::probe::{Probe, as_i32};
 use super::roles;
 use super::trainer::ids_tensor;
 use crate::lab::protocol::{
-    AttentionSnapshot, Attribution, Cut, HeadId, HeadReport, Lens, Look, Off, RoleReport, Step, Switches, Target, View,
+    AttentionSnapshot, Attribution, Cut, CutEffect, HeadId, HeadReport, Lens, Look, Off, RoleReport, Step, Switches,
+    Target, View,
 };
 use crate::model::{CutWeight, Gpt, Trace, append_values, rollout, values_of};
 use crate::recipe::ModelRecipe;
@@ -39,7 +40,12 @@ impl Seen<'_> {
         let row = |logits: &Tensor<3>, position: usize| {
             values_of(logits.clone().slice([0..1, position..position + 1, 0..vocabulary]))
         };
-        let uncut = (!view.cuts.is_empty()).then(|| self.model.forward(self.tensor(&probe.ids)));
+        let reached = view.cuts.iter().map(|cut| cut.query).filter(|query| *query < positions).max();
+        let cut = reached.map(|position| {
+            let uncut = self.model.forward(self.tensor(&probe.ids));
+            let (before, after) = (likeliest(&row(&uncut, position)), likeliest(&row(&logits, position)));
+            CutEffect { position, before, after }
+        });
         let wants = &view.wants;
         let scores = wants.scores.and_then(|head| Some((head, self.scores(head, &trace)?)));
         let target = wants.attribution.filter(|target| target.position < positions);
@@ -51,7 +57,7 @@ impl Seen<'_> {
             view: view.clone(),
             roles: with_roles.then(|| self.roles(&attention, &probe.ids)),
             next: likeliest(&row(&logits, positions - 1)),
-            uncut: uncut.map(|logits| likeliest(&row(&logits, positions - 1))),
+            cut,
             lens,
             attribution,
             scores,

@@ -35,7 +35,9 @@ use super::tokens_view::TokensView;
 use super::transport::{self, TransportState};
 use crate::lab::desk::{Adapter, Desk, Job};
 use crate::lab::handle::{RunHandle, Wake};
-use crate::lab::protocol::{AttentionSnapshot, Command, DeviceChoice, Event, HeadId, RunState, Switches, View, Wants};
+use crate::lab::protocol::{
+    AttentionSnapshot, Command, DeviceChoice, Event, HeadId, Look, RunState, Switches, View, Wants,
+};
 use crate::preset::{self, Preset};
 use crate::recipe::{Fault, Recipe};
 use crate::store::{Level, RunStore};
@@ -314,6 +316,12 @@ impl App {
         }
         if let Some(run) = &self.run {
             if let Some(look) = run.handle.take_look() {
+                let fault = |look: &Look| look.pinned.as_ref()?.as_ref().err().cloned();
+                if let Some(why) = fault(&look)
+                    && self.store.look.as_deref().and_then(fault).as_ref() != Some(&why)
+                {
+                    self.store.note(Level::Warning, why);
+                }
                 self.store.apply_look(look);
             }
             // A full channel may have refused the wish to stop.

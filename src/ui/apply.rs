@@ -337,9 +337,8 @@ impl App {
     }
 
     fn fork(&mut self, step: Step, changed: bool) {
-        let (Some(ready), Some(run)) = (&self.store.ready, &self.run) else { return };
-        let Recipe { training, sampling, .. } = self.draft.recipe.clone();
-        let changes = changed.then(|| Box::new(Recipe { training, sampling, ..run.recipe.clone() }));
+        let Some(ready) = &self.store.ready else { return };
+        let changes = changed.then(|| Box::new(self.draft.recipe.clone()));
         self.ask(Job::Fork { run: ready.folder.clone(), step, changes });
     }
 

@@ -10,7 +10,7 @@ use eframe::egui::{
 
 use super::actions::{Action, ViewSettings};
 use super::attention_view::head::shortened;
-use super::attention_view::nothing_yet;
+use super::attention_view::{nothing_yet, without};
 use super::colormap::{self, WeightScale, viridis};
 use super::{likeliest, theme};
 use crate::lab::protocol::{AttentionSnapshot, Lens, Target};
@@ -58,7 +58,8 @@ impl LensView {
         ui.horizontal_wrapped(|ui| {
             colormap::legend(ui, WeightScale::Linear);
             let sentence = "The likeliest next token if the model ended after a layer, coloured by its probability; a \
-                            tick where the probe goes on like that.";
+                            tick where the probe goes on like that";
+            let sentence = format!("{sentence}{}.", without(&look.view.switches));
             ui.label(RichText::new(sentence).color(theme::muted(ui.visuals())));
         });
         let scroll = ScrollArea::vertical().auto_shrink(false);

@@ -8,6 +8,7 @@ use eframe::egui::{Button, ComboBox, Label, ProgressBar, RichText, Ui};
 use self::chart::Curve;
 use self::table::Table;
 use super::actions::{Action, ViewSettings};
+use super::attention_view::without;
 use super::theme;
 use super::timeline::nearest_kept;
 use crate::lab::protocol::{HeadId, Off, Role, View};
@@ -105,11 +106,13 @@ fn head_text(HeadId { layer, head }: HeadId) -> String {
 /// Below the chart: which step the table is of, and what the effects were measured on.
 fn table_words(store: &RunStore) -> String {
     let mut words = match store.shown_roles() {
-        Some(roles) => format!("Scores at step {}", grouped(roles.step.0)),
+        Some(roles) => {
+            format!("Scores at step {}{}", grouped(roles.step.0), without(&store.shown_switches()))
+        }
         None => "No scores yet: they are measured at kept steps".to_owned(),
     };
     if let Some(effects) = &store.effects {
-        let off = if effects.off == Off::Zero { "zero" } else { "mean" };
+        let off = effects.off.name();
         let (step, tokens) = (grouped(effects.step.0), grouped(effects.tokens as u64));
         words += &format!(" · effect at step {step}: loss without the part ({off}) less {:.4}", effects.loss);
         words += &format!(", {tokens} tokens");

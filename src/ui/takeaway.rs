@@ -77,7 +77,7 @@ fn contents(store: &RunStore, finding: Finding, format: Format) -> Option<Conten
             let look = look?;
             Box::new(move || match format {
                 Format::Json => json::attention(&look.attention, &look.view),
-                Format::Csv => csv::attention(&look.attention),
+                Format::Csv => csv::with_changes(csv::attention(&look.attention), &look.view),
             })
         }
         Finding::Roles => {
@@ -88,7 +88,7 @@ fn contents(store: &RunStore, finding: Finding, format: Format) -> Option<Conten
                 None => (View::default(), store.roles.clone()),
             };
             Box::new(move || match (format, &reports[..]) {
-                (Format::Csv, reports) => csv::roles(reports),
+                (Format::Csv, reports) => csv::with_changes(csv::roles(reports), &view),
                 (Format::Json, [one]) => json::roles(one, &view),
                 (Format::Json, many) => json::role_history(many),
             })
@@ -98,7 +98,7 @@ fn contents(store: &RunStore, finding: Finding, format: Format) -> Option<Conten
             let lens = look.lens.clone()?;
             Box::new(move || match format {
                 Format::Json => json::lens(&lens, &look.attention, &labels, &look.view),
-                Format::Csv => csv::lens(&lens, &look.attention, &labels),
+                Format::Csv => csv::with_changes(csv::lens(&lens, &look.attention, &labels), &look.view),
             })
         }
         Finding::Attribution => {
@@ -106,7 +106,7 @@ fn contents(store: &RunStore, finding: Finding, format: Format) -> Option<Conten
             let parts = look.attribution.clone()?;
             Box::new(move || match format {
                 Format::Json => json::attribution(&parts, &look.attention, &labels, &look.view),
-                Format::Csv => csv::attribution(&parts, &look.attention, &labels),
+                Format::Csv => csv::with_changes(csv::attribution(&parts, &look.attention, &labels), &look.view),
             })
         }
         Finding::Effects => {

@@ -272,7 +272,8 @@ fn scrubber(ui: &mut Ui, store: &RunStore, ready: &ReadyReport, looked: &View) -
 
     let pointed = response.hover_pos().or_else(|| response.interact_pointer_pos());
     let under = pointed.and_then(|pointer| nearest(kept, track.step_at(pointer)));
-    if response.is_pointer_button_down_on() || response.clicked() {
+    // A quick drag may end in the frame in which it moved last.
+    if response.is_pointer_button_down_on() || response.clicked() || response.drag_stopped() {
         response.request_focus();
         let step = under.filter(|_| under != looked.step)?;
         return Some(look(looked, Some(step)));
@@ -281,11 +282,14 @@ fn scrubber(ui: &mut Ui, store: &RunStore, ready: &ReadyReport, looked: &View) -
         Some(step) => response.on_hover_text_at_pointer(format!("step {}", grouped(step.0))),
         None => response,
     };
-    if !response.has_focus() {
+    // The arrows are the timeline's also where no widget has use for them.
+    if !response.has_focus() && ui.memory(|memory| memory.focused().is_some()) {
         return None;
     }
-    let arrows = EventFilter { horizontal_arrows: true, ..EventFilter::default() };
-    ui.memory_mut(|memory| memory.set_focus_lock_filter(response.id, arrows));
+    if response.has_focus() {
+        let arrows = EventFilter { horizontal_arrows: true, ..EventFilter::default() };
+        ui.memory_mut(|memory| memory.set_focus_lock_filter(response.id, arrows));
+    }
     let keys = [
         (Key::ArrowLeft, Move::Earlier),
         (Key::ArrowRight, Move::Later),

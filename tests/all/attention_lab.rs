@@ -222,7 +222,7 @@ fn a_cut_weight_is_zero_and_its_row_whole_again_or_not() {
     let model = trainer.validation_model();
     let seen = seen(&trainer, &model);
     let whole = look(&seen, View::default());
-    assert!(whole.uncut.is_none());
+    assert!(whole.cut.is_none());
     let head = HeadId { layer: 0, head: 1 };
     let cuts = BTreeSet::from([Cut { head, query: 7, key: 2 }, Cut { head, query: 7, key: 5 }]);
     for renormalise in [true, false] {
@@ -243,8 +243,17 @@ fn a_cut_weight_is_zero_and_its_row_whole_again_or_not() {
             let of = |id: u32| other.iter().find(|found| found.0 == id).map_or(0.0, |found| found.1);
             one.iter().map(|&(id, probability)| (probability - of(id)).abs()).fold(0.0, f32::max)
         };
-        assert!(apart(found.uncut.as_ref().expect("there are cuts"), &whole.next) < 1e-5);
-        assert!(apart(&found.next, &whole.next) > 1e-4, "the prediction follows");
+        let effect = found.cut.as_ref().expect("there are cuts");
+        assert!(effect.position == 7 && apart(&effect.before, &whole.next) < 1e-5);
+        assert!(apart(&effect.after, &whole.next) > 1e-4, "the prediction follows");
+        // Of an earlier row in the last layer the last prediction knows nothing: that row's own tells what was cut.
+        let wants = Wants { lens: true, ..Wants::default() };
+        let cuts = BTreeSet::from([Cut { head: HeadId { layer: 1, head: 0 }, query: 4, key: 1 }]);
+        let found = look(&seen, View { cuts, renormalise, wants, ..View::default() });
+        let effect = found.cut.as_ref().expect("a cut");
+        assert!(effect.position == 4 && apart(&found.next, &whole.next) < 1e-5);
+        assert!(apart(&effect.after, found.lens.as_ref().expect("asked for").at(2, 4)) < 1e-6);
+        assert!(apart(&effect.after, &effect.before) > 1e-5, "the prediction follows");
     }
     // A first token has nothing else to look at.
     let cuts = BTreeSet::from([Cut { head, query: 0, key: 0 }]);

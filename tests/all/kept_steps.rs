@@ -7,7 +7,7 @@ use burn::module::Module;
 use headlight::lab::protocol::{Command, Event, HeadId, Off, RunState, SampleEvent, SampleRequest, Step, View};
 use headlight::model::relative_difference;
 use headlight::recipe::{Recipe, SamplingRecipe};
-use headlight::runs::{Kept, kept_steps, snapshot_path};
+use headlight::runs::{Kept, kept_steps, read_roles, snapshot_path};
 use headlight::train::{Probe, Trainer};
 use serde_json::Value;
 
@@ -81,6 +81,8 @@ fn a_fork_with_the_same_settings_is_the_same_run_to_the_last_bit() {
     // The best so far is the parent's only where it lies before the fork.
     let best = |run: &str| Kept::Best.path(Path::new(run)).is_file();
     assert!(best(&run) && best(&fork), "the fork found a best of its own");
+    let roles = |run: &str| read_roles(Path::new(run), Step(step.parse().expect("a number")));
+    assert!(roles(&run).len() > 1 && roles(&run) == roles(&fork), "what the heads did before is known in the fork");
     // Another rate from there on.
     let other = place.argument("other");
     headlight_ok(&["fork", &run, "--step", &step, "--learning-rate", "0.0001", "--out", &other]);
@@ -95,6 +97,9 @@ fn a_fork_with_the_same_settings_is_the_same_run_to_the_last_bit() {
         &["does not keep step 41", "kept are 0"],
     );
     refused(&["fork", &run, "--step", &step.to_string(), "--out", &fork], &["is there already"]);
+    let wider = place.preset("heads: 2", "heads: 4");
+    let (at, none) = (step.to_string(), place.argument("none"));
+    refused(&["fork", &run, "--step", &at, "--recipe", &wider, "--out", &none], &["keeps the model's shape"]);
     let few = step.to_string();
     refused(&["fork", &run, "--step", &few, "--steps", &few, "--out", &place.argument("none")], &["needs more steps"]);
     assert!(!place.path("none").exists());
@@ -331,5 +336,38 @@ fn a_timeline_keeps_to_its_budget() {
     none.training.timeline_megabytes = 0;
     let mut run = Followed::start(none, false);
     run.until_state(RunState::Completed);
-    assert!(kept_steps(&run.folder.path().join("run")).is_empty());
+    let folder = run.folder.path().join("run");
+    assert!(kept_steps(&folder).is_empty());
+    // What the heads do is measured all the same.
+    let last = Step(small_recipe().training.steps);
+    let roles = read_roles(&folder, last);
+    assert!(roles.len() > 3 && roles.last().is_some_and(|report| report.step == last), "{roles:?}");
+}
+
+#[test]
+fn what_a_switch_costs_is_measured_again_as_the_model_learns() {
+    let mut run = Followed::start(small_recipe(), true);
+    run.until_state(RunState::Paused);
+    let view = View { switches: off(&[(0, 1)], Off::Zero), ..View::default() };
+    run.handle.send(Command::Look(Box::new(view.clone())));
+    run.until(|event| matches!(event, Event::Switched(report) if report.step == Step(0)));
+    run.handle.send(Command::Resume);
+    run.until_state(RunState::Completed);
+    let last = Step(small_recipe().training.steps);
+    run.until(|event| matches!(event, Event::Switched(report) if report.step == last));
+}
+
+#[test]
+fn at_rest_the_heads_are_scored_whether_or_not_the_step_is_kept() {
+    let mut recipe = small_recipe();
+    recipe.training.timeline_megabytes = 0;
+    let mut run = Followed::start(recipe, true);
+    run.until_state(RunState::Paused);
+    loop {
+        let look = run.handle.take_look();
+        if look.is_some_and(|look| look.roles.as_ref().is_some_and(|roles| roles.reports.len() == 4)) {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
 }

@@ -69,12 +69,33 @@ pub enum Off {
     Mean,
 }
 
+impl Off {
+    /// `zero`, for files and the screen.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Zero => "zero",
+            Self::Mean => "mean",
+        }
+    }
+}
+
 /// One weight of one head's attention on the probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Cut {
     pub head: HeadId,
     pub query: usize,
     pub key: usize,
+}
+
+/// The prediction at the last position in whose row a weight is cut: all of the cuts can reach it, and in the last layer no
+/// later one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CutEffect {
+    pub position: usize,
+    /// The likeliest tokens first, ten at most.
+    pub before: Vec<(u32, f32)>,
+    pub after: Vec<(u32, f32)>,
 }
 
 /// A moment that is held fast, for comparing.
@@ -113,12 +134,12 @@ pub struct Look {
     /// What was asked for.
     pub view: View,
     pub attention: Arc<AttentionSnapshot>,
-    /// What the heads do, where the view is not the running model's: that is in the run's own history.
+    /// What the heads do, but where the view is the model that trains: that is in the run's own history.
     pub roles: Option<RoleReport>,
     /// After the probe's last token, the likeliest first, ten at most.
     pub next: Vec<(u32, f32)>,
-    /// The same without the cuts, where there are any.
-    pub uncut: Option<Vec<(u32, f32)>>,
+    /// What the cuts do, where there are any.
+    pub cut: Option<CutEffect>,
     pub lens: Option<Lens>,
     pub attribution: Option<Attribution>,
     /// [`Wants::scores`]: query · key / √head_width, `[query, key]`, no mask.

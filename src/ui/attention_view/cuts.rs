@@ -13,7 +13,7 @@ use super::super::likeliest::percent;
 use super::super::theme;
 use super::clicked_with;
 use super::look::Cell;
-use crate::lab::protocol::{Cut, HeadId, Look, View};
+use crate::lab::protocol::{Cut, CutEffect, HeadId, Look, View};
 use crate::store::RunStore;
 
 /// Tokens whose change is shown.
@@ -105,7 +105,7 @@ fn changes(before: &[(u32, f32)], after: &[(u32, f32)]) -> Vec<Change> {
     changes
 }
 
-/// The part under the map: what the cuts do to the prediction after the probe.
+/// The part under the map: what the cuts do to the prediction.
 pub(super) fn effect_ui(ui: &mut Ui, store: &RunStore, looked: &View) -> Vec<Action> {
     let mut actions = Vec::new();
     ui.horizontal_wrapped(|ui| {
@@ -123,14 +123,15 @@ pub(super) fn effect_ui(ui: &mut Ui, store: &RunStore, looked: &View) -> Vec<Act
     });
     let asked = |look: &&Arc<Look>| look.view.cuts == looked.cuts && look.view.renormalise == looked.renormalise;
     let answered = store.look.as_ref().filter(asked).zip(store.ready.as_ref());
-    let Some((look, labels, uncut)) =
-        answered.and_then(|(look, ready)| Some((look, &ready.labels, look.uncut.as_ref()?)))
-    else {
+    let answered = answered.and_then(|(look, ready)| Some((&look.attention.tokens, &ready.labels, look.cut.as_ref()?)));
+    let Some((tokens, labels, CutEffect { position, before, after })) = answered else {
         ui.weak("The prediction without these weights is being computed.");
         return actions;
     };
-    ui.weak("Next token after the probe: upper bar before the cuts, lower bar with them.");
-    let changes = changes(uncut, &look.next);
+    let token = tokens.get(*position).map_or("?", String::as_str);
+    let bars = "upper bar before the cuts, lower bar with them";
+    ui.weak(format!("Next token after '{token}' (token {position}), the last row with a cut: {bars}."));
+    let changes = changes(before, after);
     let largest = changes.iter().map(Change::largest).fold(f32::MIN_POSITIVE, f32::max);
     ui.spacing_mut().item_spacing.y = 1.0;
     ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {

@@ -13,7 +13,7 @@ use super::super::{colormap, theme};
 use super::compare::{self, Moments, Source};
 use super::look::{Cell, Look};
 use super::picture::{self, Picture, Subject};
-use super::{AttentionState, AttentionView, cuts, nothing_yet, scale_of, selected_in};
+use super::{AttentionState, AttentionView, cuts, nothing_yet, scale_of, selected_in, without};
 use crate::lab::protocol::{AttentionSnapshot, HeadId, View};
 use crate::recipe::grouped;
 
@@ -93,6 +93,7 @@ impl AttentionView {
         }
 
         let [weight, place] = words(&moments, head, read, looked);
+        let place = place + &without(&state.store.shown_switches());
         let (mono, small) = (TextStyle::Monospace.resolve(ui.style()), TextStyle::Small.resolve(ui.style()));
         let clipped = ui.painter().with_clip_rect(readout.intersect(ui.clip_rect()));
         clipped.text(readout.left_top(), Align2::LEFT_TOP, &weight, mono, ui.visuals().strong_text_color());

@@ -27,7 +27,8 @@ impl ProbeField {
         }
         let name = ui.label("Probe");
         let edit = TextEdit::singleline(&mut self.draft).font(TextStyle::Monospace);
-        let edit = edit.desired_width(f32::INFINITY).hint_text("A text to look at");
+        let edit =
+            edit.desired_width(f32::INFINITY).hint_text("Empty: the views stay at the last text. Type one to look at.");
         let field = ui.add(edit).labelled_by(name.id);
         let field = field.on_hover_text("The text whose attention is shown. Type \\n for a line break.");
         let now = ui.input(|input| input.time);

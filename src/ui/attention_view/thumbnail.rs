@@ -53,7 +53,7 @@ impl<'a> Known<'a> {
             };
         }
         if let (Some(effect), Some(effects)) = (self.effect(part), self.effects) {
-            words += &format!("\nvalidation loss {effect:+.4} without it ({})", off_text(effects.off));
+            words += &format!("\nvalidation loss {effect:+.4} without it ({})", effects.off.name());
         }
         words += match off {
             Some(Off::Zero) => "\noff: it adds nothing",
@@ -122,14 +122,6 @@ pub(super) fn middle(ui: &Ui, rect: Rect, text: &str) {
     };
     let place = Align2::CENTER_CENTER.anchor_size(rect.center(), galley.size());
     ui.painter().galley(place.min, galley, color);
-}
-
-/// `zero` or `mean`.
-pub(super) const fn off_text(off: Off) -> &'static str {
-    match off {
-        Off::Zero => "zero",
-        Off::Mean => "mean",
-    }
 }
 
 const fn short(role: Role) -> &'static str {

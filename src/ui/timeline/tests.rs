@@ -2,8 +2,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use eframe::egui::Vec2;
 use eframe::egui::accesskit::Role;
+use eframe::egui::{PointerButton, Vec2};
 use egui_kittest::Harness;
 use egui_kittest::kittest::{NodeT as _, Queryable as _};
 
@@ -104,11 +104,24 @@ fn a_click_goes_to_the_nearest_kept_step_a_drag_along_and_live_back() {
     harness.run();
     click(&mut harness, "Live");
     assert_eq!(viewed(&shared), None);
+    // A drag so quick that its end comes with its last move.
+    harness.drag_at(from);
+    harness.run();
+    harness.event(eframe::egui::Event::PointerMoved(to));
+    let (button, modifiers) = (PointerButton::Primary, Modifiers::NONE);
+    harness.event(eframe::egui::Event::PointerButton { pos: to, button, pressed: false, modifiers });
+    harness.run();
+    assert_eq!(viewed(&shared), Some(100));
 }
 
 #[test]
 fn keys_go_from_kept_step_to_kept_step_and_the_live_model_is_after_the_last() {
     let (mut harness, shared) = bar(&[0, 100, 400, 800], 1000);
+    // The first key also without focus, as no other widget has use for it.
+    harness.key_press(Key::ArrowLeft);
+    harness.run();
+    assert_eq!(viewed(&shared), Some(800));
+    click(&mut harness, "Live");
     harness.get_by_label("Kept steps").focus();
     harness.run();
     for (key, expected) in [

@@ -3,7 +3,7 @@
 use eframe::egui::{self, Key, Modifiers, PointerButton, vec2};
 
 use super::*;
-use crate::lab::protocol::{Cut, TokenAttention};
+use crate::lab::protocol::{Cut, CutEffect, TokenAttention};
 use crate::ui::attention_view::Focus;
 
 const CUT: Cut = Cut { head: HeadId { layer: 0, head: 0 }, query: 2, key: 1 };
@@ -96,8 +96,8 @@ fn what_cuts_do_to_the_next_token_is_told_and_rows_may_be_scaled_up_again() {
     {
         let store = &mut shared.borrow_mut().store;
         let mut seen = (**store.look.as_ref().expect("a look")).clone();
-        seen.next = vec![(5, 0.5), (6, 0.25)];
-        seen.uncut = Some(vec![(6, 0.625), (7, 0.125)]);
+        let (before, after) = (vec![(6, 0.625), (7, 0.125)], vec![(5, 0.5), (6, 0.25)]);
+        seen.cut = Some(CutEffect { position: 2, before, after });
         store.apply_look(Arc::new(seen));
     }
     harness.run();
@@ -110,6 +110,7 @@ fn what_cuts_do_to_the_next_token_is_told_and_rows_may_be_scaled_up_again() {
         shown.store.apply_look(Arc::new(seen));
     }
     harness.run();
+    harness.get_by_label_contains("Next token after 'e' (token 2)");
     harness.get_by_label("t6: before 62.50 %, with the cuts 25.00 %, difference -37.50");
     harness.get_by_label("t5: before less, with the cuts 50.00 %, difference ");
     harness.get_by_label("Scale the row up again").click();
