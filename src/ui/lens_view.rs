@@ -4,7 +4,7 @@
 mod attribution;
 
 use eframe::egui::{
-    Align2, FontId, Painter, Rect, RichText, Role, ScrollArea, Sense, Shape, Stroke, StrokeKind, TextStyle, Ui,
+    self, Align2, FontId, Painter, Rect, RichText, Role, ScrollArea, Sense, Shape, Stroke, StrokeKind, TextStyle, Ui,
     WidgetInfo, pos2, vec2,
 };
 
@@ -26,6 +26,8 @@ pub struct LensView {
     position: Option<usize>,
     token: Option<u32>,
     sorted: bool,
+    /// The place that was brought into sight, of so many.
+    in_sight: Option<(usize, usize)>,
 }
 
 impl LensView {
@@ -65,7 +67,9 @@ impl LensView {
         let scroll = ScrollArea::vertical().auto_shrink(false);
         scroll
             .show(ui, |ui| {
-                let table = Table { lens, snapshot, labels: &ready.labels, chosen: target.position };
+                let at = Some((target.position, lens.positions));
+                let reveal = std::mem::replace(&mut self.in_sight, at) != at;
+                let table = Table { lens, snapshot, labels: &ready.labels, chosen: target.position, reveal };
                 if let Some(position) = table.ui(ui) {
                     (self.position, self.token) = (Some(position), None);
                 }
@@ -83,6 +87,8 @@ struct Table<'a> {
     snapshot: &'a AttentionSnapshot,
     labels: &'a [String],
     chosen: usize,
+    /// Scrolls to the chosen place.
+    reveal: bool,
 }
 
 impl Table<'_> {
@@ -120,6 +126,11 @@ impl Table<'_> {
             ScrollArea::horizontal().auto_shrink([false, true]).show(ui, |ui| {
                 let size = vec2(column * self.lens.positions as f32, height);
                 let (area, _) = ui.allocate_exact_size(size, Sense::hover());
+                if self.reveal {
+                    let left = area.left() + self.chosen as f32 * column;
+                    let chosen = Rect::from_x_y_ranges(left..=left + column, area.y_range());
+                    ui.scroll_to_rect_animation(chosen, None, egui::style::ScrollAnimation::none());
+                }
                 let seen = ui.clip_rect();
                 let first = ((seen.left() - area.left()) / column).floor().max(0.0) as usize;
                 let end = ((seen.right() - area.left()) / column).ceil().max(0.0) as usize;

@@ -141,10 +141,14 @@ fn view_menu(ui: &mut Ui, state: &MenuState<'_>, actions: &mut Vec<Action>) {
 
 /// What keys and pointer do in one place only.
 const OTHER_KEYS: [(&str, &str, &str); 9] = [
-    ("Arrows", "Another head, cell or step", "In the grid of all heads, the large one and the timeline, once clicked."),
+    (
+        "Arrows",
+        "Another head, cell or step",
+        "In the grid of all heads and the large one, once clicked; else along the timeline.",
+    ),
     ("Ctrl+Click", "Switch off or on", "A head or MLP of the grid; Delete does it for the chosen head."),
     ("Ctrl+Click, X", "Cut or restore a weight", "In the large head; Alt does as well, and so does a menu."),
-    ("Home, End", "First or last kept step", "In the timeline, once clicked."),
+    ("Home, End", "First or last kept step", "Of the timeline, where no field has them."),
     ("Wheel", "Go closer", "Into the steps of a plot or the cells of a head, around the pointer."),
     ("Drag", "Move", "A plot or a closer head. The right button zooms into a box of a plot."),
     ("Double click", "Fit", "Shows the whole plot or head again."),
