@@ -7,6 +7,7 @@ use burn::tensor::{Device, Int, Tensor};
 
 use super::probe::{Probe, as_i32};
 use super::roles;
+use super::sampler::{LIKELIEST, largest};
 use super::trainer::ids_tensor;
 use crate::lab::protocol::{
     AttentionSnapshot, Attribution, Cut, CutEffect, HeadId, HeadReport, Lens, Look, Off, RoleReport, Step, Switches,
@@ -15,9 +16,6 @@ use crate::lab::protocol::{
 use crate::model::{CutWeight, Gpt, Trace, append_values, rollout, values_of};
 use crate::recipe::ModelRecipe;
 use crate::text::{Batch, TokenId, Tokenizer};
-
-/// Tokens that a prediction lists.
-const LIKELIEST: usize = 10;
 
 /// A model and what is needed to read it. `model` is the validation form, on `device`.
 #[derive(Debug, Clone, Copy)]
@@ -215,15 +213,8 @@ fn place_of(recipe: &ModelRecipe, head: HeadId) -> Option<(usize, usize)> {
 pub fn likeliest(logits: &[f32]) -> Vec<(u32, f32)> {
     let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let total: f64 = logits.iter().map(|&logit| f64::from(logit - highest).exp()).sum();
-    let mut order: Vec<u32> = (0..logits.len() as u32).collect();
-    let better = |a: &u32, b: &u32| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b));
-    if order.len() > LIKELIEST {
-        order.select_nth_unstable_by(LIKELIEST, better);
-        order.truncate(LIKELIEST);
-    }
-    order.sort_by(better);
-    let probability = |id: u32| (f64::from(logits[id as usize] - highest).exp() / total) as f32;
-    order.into_iter().map(|id| (id, probability(id))).collect()
+    let probability = |id: usize| (f64::from(logits[id] - highest).exp() / total) as f32;
+    largest(logits, LIKELIEST).into_iter().map(|id| (id as u32, probability(id))).collect()
 }
 
 /// What the parts of a model write on average: `[layer]`, heads side by side `[heads × head_width]`, and MLPs `[width]`.

@@ -12,6 +12,10 @@ use crate::model::{Cache, Gpt, Trace, values_of};
 use crate::recipe::{ModelRecipe, SamplingRecipe};
 use crate::text::{TextStream, TokenId, Tokenizer, unknown_note};
 
+/// Tokens that a prediction lists.
+pub(super) const LIKELIEST: usize = 10;
+/// Tokens that are looked at first for the likeliest that make up top-p.
+const NUCLEUS: usize = 64;
 /// What the tokens of one text may remember, in bytes.
 const WATCH_BYTES_MAX: usize = 200_000_000;
 
@@ -84,11 +88,9 @@ impl Sampler {
         let (logits, attention) = self.logits(model, step, recipe, device)?;
         let plain = softmax(&logits, 1.0);
         let id = draw(&distribution(&logits, &self.settings), self.rng.random::<f64>());
-        let mut best: Vec<usize> = (0..plain.len()).collect();
-        best.sort_by(|&a, &b| plain[b].total_cmp(&plain[a]).then(a.cmp(&b)));
-        best.truncate(10);
         let token = |index: usize| TokenId(index as u32);
-        let alternatives = best.into_iter().map(|index| (tokenizer.label(token(index)), plain[index] as f32)).collect();
+        let shown = |index: usize| (tokenizer.label(token(index)), plain[index] as f32);
+        let alternatives = largest(&logits, LIKELIEST).into_iter().map(shown).collect();
         self.ids.push(token(id));
         let mut text = self.stream.push(tokenizer, token(id));
         if self.remaining == 0 {
@@ -159,28 +161,45 @@ struct Cached {
 /// what is left. Sums to 1; temperature 0 puts everything on the likeliest token.
 #[must_use]
 pub fn distribution(logits: &[f32], settings: &SamplingRecipe) -> Vec<f64> {
-    let mut order: Vec<usize> = (0..logits.len()).collect();
-    order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]).then(a.cmp(&b)));
     let mut probabilities = vec![0.0; logits.len()];
     if settings.temperature == 0.0 {
-        if let Some(&best) = order.first() {
-            probabilities[best] = 1.0;
-        }
+        largest(logits, 1).into_iter().for_each(|best| probabilities[best] = 1.0);
         return probabilities;
     }
     let all = softmax(logits, settings.temperature);
-    let most = if settings.top_k == 0 { order.len() } else { settings.top_k };
-    let kept_mass: f64 = order.iter().take(most).map(|&index| all[index]).sum();
+    let (top_k, top_p) = (settings.top_k, settings.top_p);
+    if top_k == 0 && top_p >= 1.0 {
+        return all;
+    }
+    let mass_of = |order: &[usize]| order.iter().map(|&index| all[index]).sum::<f64>();
+    // Sorting a whole vocabulary would take as long as a layer: the nucleus is mostly small.
+    let mut order = largest(logits, if top_k == 0 { NUCLEUS } else { top_k });
+    while top_k == 0 && order.len() < logits.len() && mass_of(&order) < top_p {
+        order = largest(logits, 8 * order.len());
+    }
+    let kept_mass = if top_k == 0 { 1.0 } else { mass_of(&order) };
     let mut mass = 0.0;
-    for &index in order.iter().take(most) {
+    for index in order {
         probabilities[index] = all[index];
         mass += all[index];
-        if mass >= settings.top_p * kept_mass {
+        if mass >= top_p * kept_mass {
             break;
         }
     }
     probabilities.iter_mut().for_each(|probability| *probability /= mass);
     probabilities
+}
+
+/// The places of the `count` largest values, the largest first, of equal ones the earlier.
+pub(super) fn largest(values: &[f32], count: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..values.len()).collect();
+    let better = |a: &usize, b: &usize| values[*b].total_cmp(&values[*a]).then(a.cmp(b));
+    if order.len() > count {
+        order.select_nth_unstable_by(count, better);
+        order.truncate(count);
+    }
+    order.sort_unstable_by(better);
+    order
 }
 
 fn softmax(logits: &[f32], temperature: f64) -> Vec<f64> {
@@ -225,6 +244,28 @@ mod tests {
         close(&distribution(&logits(), &settings(1.0, 0, 0.7)), [0.0, 0.625, 0.0, 0.375]);
         // Half the temperature squares the odds.
         close(&distribution(&logits(), &settings(0.5, 2, 1.0)), [0.0, 0.25 / 0.34, 0.0, 0.09 / 0.34]);
+    }
+
+    #[test]
+    fn a_nucleus_larger_than_what_is_sorted_first_is_whole() {
+        // Nearly even: 900 of 1,000 are needed.
+        let logits: Vec<f32> = (0..1000).map(|index| (index * 7919 % 1000) as f32 * 1e-4).collect();
+        let found = distribution(&logits, &settings(1.0, 0, 0.9));
+        let all = softmax(&logits, 1.0);
+        let mut order: Vec<usize> = (0..1000).collect();
+        order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]));
+        let mut mass = 0.0;
+        let needed = 1 + order
+            .iter()
+            .take_while(|&&index| {
+                mass += all[index];
+                mass < 0.9
+            })
+            .count();
+        assert!((850..900).contains(&needed), "{needed}");
+        assert!(order[..needed].iter().all(|&index| found[index] > 0.0));
+        assert!(order[needed..].iter().all(|&index| found[index] == 0.0));
+        assert!((found.iter().sum::<f64>() - 1.0).abs() < 1e-9);
     }
 
     #[test]

@@ -101,6 +101,10 @@ impl TokensView {
             ] {
                 ui.selectable_value(&mut changed.words, mode, name).on_hover_text(hint);
             }
+            let switches = store.shown_switches();
+            if !switches.is_empty() && view.words != WordsMode::Mean {
+                ui.weak(format!("{} off", switches.counted()));
+            }
             if changed != *view {
                 actions.push(Action::SetView(Box::new(changed)));
             }
