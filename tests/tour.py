@@ -262,7 +262,7 @@ class Tour:
         self.picture("11-roles-and-effects")
         screen.click("Attention: all heads")
         screen.click("Logit lens")
-        screen.click("after layer 2, position 3: …")
+        screen.click("after layer 2, position 26: …")
         screen.see("sum of the parts …")
         did("the lens tells the prediction after a layer, and the parts of a logit")
         self.picture("12-lens")

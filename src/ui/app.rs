@@ -35,9 +35,7 @@ use super::tokens_view::TokensView;
 use super::transport::{self, TransportState};
 use crate::lab::desk::{Adapter, Desk, Job};
 use crate::lab::handle::{RunHandle, Wake};
-use crate::lab::protocol::{
-    AttentionSnapshot, Command, DeviceChoice, Event, HeadId, Look, RunState, Switches, View, Wants,
-};
+use crate::lab::protocol::{AttentionSnapshot, Command, DeviceChoice, Event, HeadId, Look, RunState, View, Wants};
 use crate::preset::{self, Preset};
 use crate::recipe::{Fault, Recipe};
 use crate::store::{Level, RunStore};
@@ -118,8 +116,8 @@ pub struct App {
     pub(super) parent_awaited: Option<PathBuf>,
     /// What the views of the run show.
     pub(super) view: View,
-    /// What was switched off before, the newest last.
-    pub(super) switched_before: Vec<Switches>,
+    /// The views before each switch and cut, the newest last.
+    pub(super) changed_before: Vec<View>,
     pub(super) timeline: TimelineView,
     roles_view: RolesView,
     loss_view: LossView,
@@ -179,7 +177,7 @@ impl App {
             overlays: Vec::new(),
             parent_awaited: None,
             view: View::default(),
-            switched_before: Vec::new(),
+            changed_before: Vec::new(),
             timeline: TimelineView::default(),
             roles_view: RolesView::default(),
             loss_view: LossView::default(),
@@ -259,7 +257,7 @@ impl App {
             is_parity_run: self.run.is_some() && self.store.ready.as_ref().is_some_and(parity::is_reference_run),
             sampling: self.recipe_on_screen().sampling.clone(),
             has_kept: self.run.is_some() && !self.store.kept.is_empty(),
-            can_undo: !self.switched_before.is_empty(),
+            can_undo: !self.changed_before.is_empty(),
         }
     }
 
@@ -420,7 +418,7 @@ impl App {
             lens_view,
             sample_view,
             roles_view,
-            switched_before,
+            changed_before,
             run,
             overlays,
             view: looked,
@@ -444,7 +442,7 @@ impl App {
                 Pane::Loss => loss_view.ui(ui, store, view, overlays, looked.step),
                 Pane::Heads => {
                     let probe = &on_screen.data.probe;
-                    let can_undo = !switched_before.is_empty();
+                    let can_undo = !changed_before.is_empty();
                     attention_view.grid_ui(ui, &AttentionState { store, view, looked, can_undo }, probe)
                 }
                 Pane::Head => attention_view.head_ui(ui, &AttentionState { store, view, looked, can_undo: false }),

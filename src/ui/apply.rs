@@ -55,8 +55,8 @@ impl App {
                 }
             }
             Action::UndoSwitches => {
-                if let Some(switches) = self.switched_before.pop() {
-                    self.set_looked(View { switches, ..self.view.clone() });
+                if let Some(View { switches, cuts, renormalise, .. }) = self.changed_before.pop() {
+                    self.set_looked(View { switches, cuts, renormalise, ..self.view.clone() });
                 }
             }
             Action::MeasureEffects(off) => self.send(Command::MeasureEffects(off)),
@@ -186,7 +186,7 @@ impl App {
         self.forget_run();
         self.view = View { wants: std::mem::take(&mut self.view.wants), ..View::default() };
         self.forget_places();
-        self.switched_before.clear();
+        self.changed_before.clear();
         let device = self.device().clone();
         let spec = RunSpec {
             origin,
@@ -304,6 +304,7 @@ impl App {
         }
         // Cuts and chosen places are those of the older probe.
         let cut = !std::mem::take(&mut self.view.cuts).is_empty();
+        self.changed_before.iter_mut().for_each(|before| before.cuts.clear());
         self.forget_places();
         if let Some(run) = &mut self.run {
             run.recipe.data.probe = probe;
@@ -314,10 +315,11 @@ impl App {
     }
 
     fn look_otherwise(&mut self, view: View) {
-        if view.switches != self.view.switches {
-            self.switched_before.push(self.view.switches.clone());
-            let too_many = self.switched_before.len().saturating_sub(UNDO_MAX);
-            self.switched_before.drain(..too_many);
+        let changes = |view: &View| (view.switches.clone(), view.cuts.clone(), view.renormalise);
+        if changes(&view) != changes(&self.view) {
+            self.changed_before.push(self.view.clone());
+            let too_many = self.changed_before.len().saturating_sub(UNDO_MAX);
+            self.changed_before.drain(..too_many);
         }
         self.set_looked(view);
     }

@@ -1,5 +1,6 @@
 //! The real window without a window: driven by label and role, nothing is rendered.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -525,6 +526,13 @@ fn keys_walk_over_the_kept_steps_and_take_back_switches() {
     window.key_press_modifiers(Modifiers::COMMAND, Key::Z);
     window.run_steps(2);
     assert_eq!(window.state().view.switches, off);
+    let cut = Cut { head: HeadId::default(), query: 1, key: 0 };
+    let view = View { cuts: BTreeSet::from([cut]), ..window.state().view.clone() };
+    window.state_mut().apply(Action::Look(Box::new(view)));
+    window.run_steps(2);
+    window.key_press_modifiers(Modifiers::COMMAND, Key::Z);
+    window.run_steps(2);
+    assert!(window.state().view.cuts.is_empty() && window.state().view.switches == off);
     window.key_press(Key::L);
     window.run_steps(2);
     assert_eq!(window.state().view.step, None);

@@ -84,8 +84,8 @@ pub(super) fn line(ui: &mut Ui, state: &AttentionState<'_>, actions: &mut Vec<Ac
                     actions.push(action);
                 }
             };
-            let undo = "Takes back the last switch (Ctrl+Z).";
-            button(ui, can_undo, "Undo", undo, "Nothing was switched off or on.", Action::UndoSwitches);
+            let undo = "Takes back the last switch or cut (Ctrl+Z).";
+            button(ui, can_undo, "Undo", undo, "Nothing was switched off or cut.", Action::UndoSwitches);
             let all_on = Action::Look(Box::new(View { switches: Switches::default(), ..looked.clone() }));
             button(ui, !switches.is_empty(), "All on", "Switches all parts on again.", "All are on.", all_on);
             let why_not = cannot_prune(state);
