@@ -72,6 +72,12 @@ class Screen:
                 yield part
                 yield from self.parts(part)
 
+    def names(self):
+        try:
+            return [name[:60] for part in self.parts() if (name := part.get_name())]
+        except self.gone:
+            return []
+
     def find(self, name, role=None):
         """The first part of this name; `…` at an end of it stands for anything there. Without a role: any."""
         middle = name.strip("…")
@@ -272,6 +278,13 @@ class Tour:
         self.picture("13-head-on-the-words")
         screen.click("Layer 3 · Head 2")
 
+        x, y = screen.place("Attention of layer 3, head 2")
+        xdotool("mousemove", x - 20, y + 20, "sleep", 0.2, "keydown", "ctrl", "click", 1, "keyup", "ctrl")
+        screen.see("1 weight is cut")
+        screen.see("Next token after …")
+        did("a weight was cut, and what that does to the prediction is told")
+        keys("ctrl+z")
+        wait_for("the weight to be whole again", lambda: not screen.find("1 weight is cut"))
         keys("comma")
         keys("comma")
         screen.click("Layer 2, head 2", holding="ctrl")
@@ -359,6 +372,7 @@ def main(program, pictures=None):
             did(f"done, pictures in {pictures}")
         except (Failed, subprocess.SubprocessError) as error:
             subprocess.run(["import", "-window", "root", pictures / "failed.png"], check=False)
+            print("tour: on the screen:", " | ".join(tour.screen.names()))
             sys.exit(f"tour: {error}\n{(work / 'window.log').read_text()[-2000:]}")
         finally:
             for process in [window, server]:

@@ -110,7 +110,7 @@ pub(super) fn attention(arguments: &PromptArguments) -> Result<ExitCode> {
         let weights: Vec<Vec<Vec<&[f32]>>> = (0..snapshot.layers)
             .map(|layer| heads(layer).map(|id| snapshot.head(id).chunks(length).collect()).collect())
             .collect();
-        say!("{}", json!({ "tokens": snapshot.tokens, "weights": weights }));
+        say!("{}", json!({ "step": snapshot.step, "tokens": snapshot.tokens, "weights": weights }));
         return Ok(ExitCode::SUCCESS);
     }
     for head in (0..snapshot.layers).flat_map(heads) {
