@@ -161,21 +161,26 @@ pub fn shortcuts_window(ctx: &Context) -> Vec<Action> {
     let mut open = true;
     let window = egui::Window::new("Shortcuts").open(&mut open).collapsible(false).auto_sized();
     window.anchor(egui::Align2::CENTER_CENTER, [0.0, 0.0]).show(ctx, |ui| {
-        ui.set_width(740.0);
-        egui::Grid::new("shortcuts").num_columns(3).spacing([18.0, 5.0]).show(ui, |ui| {
-            for command in MenuCommand::ALL.into_iter().filter(|command| !command.keys().is_empty()) {
-                let key = command.keys().first().map(|key| ctx.format_shortcut(key)).unwrap_or_default();
-                ui.label(theme::number(key));
-                ui.label(theme::heading(command.text()));
-                ui.weak(command.tip());
-                ui.end_row();
-            }
-            for (key, text, tip) in OTHER_KEYS {
-                ui.label(theme::number(key));
-                ui.label(theme::heading(text));
-                ui.weak(tip);
-                ui.end_row();
-            }
+        ui.set_width(850.0);
+        // In a low window the rest of the list scrolls, so that its title and its end stay in sight.
+        let list = egui::ScrollArea::vertical().max_height(ctx.content_rect().height() - 110.0);
+        let grid = egui::Grid::new("shortcuts").num_columns(3).spacing([18.0, 5.0]);
+        list.show(ui, |ui| {
+            grid.show(ui, |ui| {
+                for command in MenuCommand::ALL.into_iter().filter(|command| !command.keys().is_empty()) {
+                    let key = command.keys().first().map(|key| ctx.format_shortcut(key)).unwrap_or_default();
+                    ui.label(theme::number(key));
+                    ui.label(theme::heading(command.text()));
+                    ui.weak(command.tip());
+                    ui.end_row();
+                }
+                for (key, text, tip) in OTHER_KEYS {
+                    ui.label(theme::number(key));
+                    ui.label(theme::heading(text));
+                    ui.weak(tip);
+                    ui.end_row();
+                }
+            })
         });
         ui.add_space(4.0);
         ui.weak("Keys without Ctrl do nothing while a field is being typed into.");
