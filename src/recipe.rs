@@ -42,6 +42,19 @@ pub enum TextSource {
     File(PathBuf),
 }
 
+impl TextSource {
+    /// The same text by its whole path: it may be opened from another folder.
+    ///
+    /// # Errors
+    /// If the folder that the program is in is gone.
+    pub fn absolute(&self) -> std::io::Result<Self> {
+        Ok(match self {
+            Self::File(path) => Self::File(std::path::absolute(path)?),
+            own => own.clone(),
+        })
+    }
+}
+
 /// A text of problems: part of each line follows from the rest of it, and it can be measured whether a model knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Lesson {

@@ -72,7 +72,8 @@ pub fn role_history(reports: &[RoleReport]) -> String {
     text(&File { shapes: role_shapes(), reports: reports.iter().map(Roles::of).collect() })
 }
 
-/// `{"step", "tokens", "blocks.0.hook_resid_pre": [position][rank] {"id", "token", "probability"}, "blocks.0.hook_resid_post": …}`
+/// `{"step", "tokens", "blocks.0.hook_resid_pre": [position][rank] {"id", "token", "probability"},
+/// "blocks.0.hook_resid_post": …}`
 ///
 /// `labels` are the vocabulary's.
 #[must_use]

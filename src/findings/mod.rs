@@ -77,7 +77,8 @@ fn mlp_name(layer: usize) -> String {
 }
 
 /// The residual stream that a row of the lens reads: first the embedding, then one after each layer.
-fn lens_name(row: usize) -> String {
+#[must_use]
+pub fn lens_name(row: usize) -> String {
     match row.checked_sub(1) {
         None => "blocks.0.hook_resid_pre".into(),
         Some(layer) => format!("blocks.{layer}.hook_resid_post"),

@@ -10,7 +10,7 @@ use super::args::{
     EffectsArguments, ForkArguments, HeadsArguments, LensArguments, OffName, PageArguments, PruneArguments,
 };
 use super::questions::{open, prompt, prompt_of, tell_note};
-use crate::findings::Page;
+use crate::findings::{Page, lens_name};
 use crate::lab::branch;
 use crate::lab::handle::Place;
 use crate::lab::protocol::{HeadId, Off, Role, RoleScores, Step, Switches, Target, View};
@@ -99,10 +99,6 @@ pub(super) fn lens(arguments: &LensArguments) -> Result<ExitCode> {
     let (look, note) = opened.lens(&prompt.expect("one of them is required"), target)?;
     tell_note(&note);
     let (Some(lens), labels) = (look.lens, opened.labels()) else { return Ok(ExitCode::FAILURE) };
-    let name = |row: usize| match row {
-        0 => "blocks.0.hook_resid_pre".to_owned(),
-        _ => format!("blocks.{}.hook_resid_post", row - 1),
-    };
     let cells = |row: usize| (0..lens.positions).map(move |position| (row, position));
     if arguments.prompt.json {
         let token = |&(id, probability): &(u32, f32)| json!({ "id": id, "token": labels[id as usize], "probability": probability });
@@ -111,7 +107,7 @@ pub(super) fn lens(arguments: &LensArguments) -> Result<ExitCode> {
         all.insert("tokens".into(), json!(look.attention.tokens));
         for row in 0..lens.rows() {
             let likeliest = |(row, position)| lens.at(row, position).iter().map(token).collect::<Vec<_>>();
-            all.insert(name(row), json!(cells(row).map(likeliest).collect::<Vec<_>>()));
+            all.insert(lens_name(row), json!(cells(row).map(likeliest).collect::<Vec<_>>()));
         }
         if let Some(found) = &look.attribution {
             all.insert("attribution".into(), json!(found));
@@ -123,7 +119,7 @@ pub(super) fn lens(arguments: &LensArguments) -> Result<ExitCode> {
         let best = cells(row).filter_map(|(row, position)| lens.at(row, position).first());
         let best: Vec<String> =
             best.map(|(id, probability)| format!("{} {:.0}%", labels[*id as usize], 100.0 * probability)).collect();
-        say!("{:<24} {}", name(row), best.join("  "));
+        say!("{:<24} {}", lens_name(row), best.join("  "));
     }
     if let Some(found) = &look.attribution {
         let label = &labels[found.token as usize];

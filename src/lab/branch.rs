@@ -36,7 +36,7 @@ pub fn fork(run: &Path, step: Step, place: &Place, changes: Option<&Recipe>) -> 
     if let Some(changed) = changes {
         let shape = ModelRecipe { dropout: file.recipe.model.dropout, ..changed.model.clone() };
         ensure!(
-            shape == file.recipe.model && changed.data.text == file.recipe.data.text,
+            shape == file.recipe.model && changed.data.text.absolute()? == file.recipe.data.text,
             "a fork keeps the model's shape and its text, and the recipe has others: change training, dropout or sampling \
              only, or start a new run"
         );
@@ -47,7 +47,8 @@ pub fn fork(run: &Path, step: Step, place: &Place, changes: Option<&Recipe>) -> 
         ensure!(steps > step.0, "the settings end at step {steps}: a fork from step {} needs more steps", step.0);
         state.learning_rate = changed.training.learning_rate;
         state.final_learning_rate = changed.training.final_learning_rate;
-        file.recipe = changed.clone();
+        let data = crate::recipe::DataRecipe { text: file.recipe.data.text, ..changed.data.clone() };
+        file.recipe = Recipe { data, ..changed.clone() };
     }
     file.parent = Some(Parent { run: std::path::absolute(run)?, step });
     whole(place, |beside| {

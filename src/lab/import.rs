@@ -68,10 +68,7 @@ pub fn import(from: &Path, place: &Place, context: Option<usize>, base: &Recipe)
 
 /// The text by its whole path, and its digest.
 fn text_of(source: &TextSource) -> Result<(TextSource, String)> {
-    let source = match source {
-        TextSource::File(path) => TextSource::File(std::path::absolute(path)?),
-        own => own.clone(),
-    };
+    let source = source.absolute()?;
     let digest = TextSummary::read(&source, &mut |_| true)?.digest;
     Ok((source, digest))
 }

@@ -48,9 +48,7 @@ impl Measuring {
             }
         }
     }
-}
 
-impl Measuring {
     /// Of which model.
     pub fn step(&self) -> Step {
         match self {
@@ -218,7 +216,7 @@ pub(super) struct Mean {
     device: Device,
     step: Step,
     /// What the model does without.
-    pub switches: Switches,
+    switches: Switches,
     windows: Vec<Vec<TokenId>>,
     done: usize,
     sums: Vec<f64>,
@@ -235,6 +233,7 @@ impl Mean {
         path: PathBuf,
         ids: &[TokenId],
         subject: Subject,
+        switches: Switches,
         tokenizer: Tokenizer,
         windows_max: usize,
         positions: usize,
@@ -255,7 +254,7 @@ impl Mean {
             tokenizer,
             device,
             step,
-            switches: Switches::default(),
+            switches,
             windows,
             done: 0,
             sums,
@@ -305,7 +304,8 @@ mod tests {
         let model = Gpt::new(&recipe, tokenizer.vocabulary(), 1, &device);
         let subject = Subject { model, recipe, step: Step(7), batches: Arc::new(Vec::new()), device };
         let ids: Vec<TokenId> = (0..40).map(|index| TokenId(index % 4)).collect();
-        let mean = Mean::new("poem.txt".into(), &ids, subject, tokenizer, 256, 4).expect("ten windows");
+        let mean =
+            Mean::new("poem.txt".into(), &ids, subject, Switches::default(), tokenizer, 256, 4).expect("ten windows");
         let mut measuring = Measuring::Mean(Box::new(mean));
         assert!(measuring.cut_short().is_none(), "nothing was seen");
         for _ in 0..3 {

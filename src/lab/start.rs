@@ -56,10 +56,7 @@ fn create(recipe: &Recipe, place: &Place, spec: &RunSpec, outbox: &Outbox, inbox
         RunFolder::refuse_occupied(path)?;
     }
     let mut recipe = recipe.clone();
-    if let TextSource::File(path) = &mut recipe.data.text {
-        // The run may be opened from another folder.
-        *path = std::path::absolute(&*path)?;
-    }
+    recipe.data.text = recipe.data.text.absolute()?;
     let dataset = read_text(&recipe.data.text, None, outbox, inbox)?;
     refuse_faults(&recipe, Some(dataset.tokenizer.vocabulary()))?;
     dataset.require(recipe.model.context, Path::new(&recipe.data.text.to_string()))?;
@@ -80,10 +77,9 @@ fn reopen(path: &Path, spec: &RunSpec, outbox: &Outbox, inbox: &mut Inbox<'_>) -
     let RunFile { recipe, tokenizer, text_digest, .. } = &folder.file;
     let (dataset, blocked) = match read_text(&recipe.data.text, Some(tokenizer), outbox, inbox) {
         Ok(dataset) if dataset.digest == *text_digest => {
-            let short = dataset.require(recipe.model.context, Path::new(&recipe.data.text.to_string())).err();
-            match short {
-                Some(why) => (Dataset::empty(tokenizer.clone()), Some(why.to_string())),
-                None => (dataset, None),
+            match dataset.require(recipe.model.context, Path::new(&recipe.data.text.to_string())) {
+                Ok(()) => (dataset, None),
+                Err(why) => (Dataset::empty(tokenizer.clone()), Some(why.to_string())),
             }
         }
         Ok(_) => (

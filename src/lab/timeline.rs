@@ -197,34 +197,36 @@ impl Writer {
 mod tests {
     use super::*;
 
+    /// A timeline of these steps, of so many bytes each.
+    fn of(folder: &Path, steps: [u64; 4], bytes: usize) -> Timeline {
+        let files = steps.map(|step| snapshot_path(folder, Step(step)));
+        fs::create_dir(files[0].parent().expect("a folder")).expect("made");
+        files.iter().for_each(|file| fs::write(file, vec![0; bytes]).expect("written"));
+        Timeline::open(folder, 100)
+    }
+
+    fn there(folder: &Path, steps: [u64; 4]) -> [bool; 4] {
+        steps.map(|step| snapshot_path(folder, Step(step)).exists())
+    }
+
     #[test]
     fn going_on_from_a_step_forgets_later_ones_also_where_they_were_left_out() {
         let folder = tempfile::tempdir().expect("a folder");
-        let file = |step| snapshot_path(folder.path(), Step(step));
-        fs::create_dir(file(0).parent().expect("a folder")).expect("made");
-        for step in [50, 100, 150, 160] {
-            fs::write(file(step), "bytes").expect("written");
-        }
-        let mut timeline = Timeline::open(folder.path(), 100);
+        let mut timeline = of(folder.path(), [50, 100, 150, 160], 5);
         timeline.leave_out(Step(150));
         timeline.leave_out(Step(50));
         timeline.forget_after(Step(100));
         assert_eq!(timeline.steps(), [Step(100)]);
-        assert_eq!([50, 100, 150, 160].map(|step| file(step).exists()), [true, true, false, false]);
+        assert_eq!(there(folder.path(), [50, 100, 150, 160]), [true, true, false, false]);
     }
 
     #[test]
     fn room_is_made_of_the_steps_that_are_missed_least_and_no_others_are_kept() {
         let folder = tempfile::tempdir().expect("a folder");
-        let file = |step| snapshot_path(folder.path(), Step(step));
-        fs::create_dir(file(0).parent().expect("a folder")).expect("made");
-        for step in [0, 100, 110, 200] {
-            fs::write(file(step), [0; 1000]).expect("written");
-        }
-        let mut timeline = Timeline::open(folder.path(), 100);
+        let mut timeline = of(folder.path(), [0, 100, 110, 200], 1000);
         timeline.spare(vec![Step(100)]);
         assert!(timeline.has_room(1000) && timeline.make_room(1500) && !timeline.has_room(1000));
-        assert_eq!([0, 100, 110, 200].map(|step| file(step).exists()), [false, true, false, true]);
+        assert_eq!(there(folder.path(), [0, 100, 110, 200]), [false, true, false, true]);
         assert!(timeline.make_room(9000) && timeline.steps().is_empty() && !timeline.make_room(1));
     }
 }

@@ -216,10 +216,7 @@ impl<'a> Worker<'a> {
             Command::EvaluateWhole => self.evaluate_whole(inbox),
             Command::MeasureEffects(off) => self.measure_effects(off),
             Command::MeanAttention(path) => self.measure_mean(&path, inbox),
-            Command::StopMeasuring => {
-                self.give_up_measuring();
-                self.end_measuring();
-            }
+            Command::StopMeasuring => self.stop_measuring(),
             Command::Prune => self.prune(),
             Command::Rollback => self.rollback(),
         }

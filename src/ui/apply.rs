@@ -305,6 +305,8 @@ impl App {
         // Cuts and chosen places are those of the older probe.
         let cut = !std::mem::take(&mut self.view.cuts).is_empty();
         self.changed_before.iter_mut().for_each(|before| before.cuts.clear());
+        self.changed_before.dedup_by(|one, other| one.changes() == other.changes());
+        self.changed_before.pop_if(|last| last.changes() == self.view.changes());
         self.forget_places();
         if let Some(run) = &mut self.run {
             run.recipe.data.probe = probe;
@@ -315,8 +317,7 @@ impl App {
     }
 
     fn look_otherwise(&mut self, view: View) {
-        let changes = |view: &View| (view.switches.clone(), view.cuts.clone(), view.renormalise);
-        if changes(&view) != changes(&self.view) {
+        if view.changes() != self.view.changes() {
             self.changed_before.push(self.view.clone());
             let too_many = self.changed_before.len().saturating_sub(UNDO_MAX);
             self.changed_before.drain(..too_many);

@@ -106,10 +106,8 @@ fn head_text(HeadId { layer, head }: HeadId) -> String {
 /// Below the chart: which step the table is of, and what the effects were measured on.
 fn table_words(store: &RunStore) -> String {
     let mut words = match store.shown_roles() {
-        Some(roles) => {
-            format!("Scores at step {}{}", grouped(roles.step.0), without(&store.shown_switches()))
-        }
-        None => "No scores yet: they are measured at kept steps".to_owned(),
+        Some(roles) => format!("Scores at step {}{}", grouped(roles.step.0), without(&store.shown_switches())),
+        None => "No scores yet: they are measured while it trains".to_owned(),
     };
     if let Some(effects) = &store.effects {
         let off = effects.off.name();

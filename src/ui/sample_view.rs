@@ -10,8 +10,7 @@ use eframe::egui::{
 
 use super::actions::{Action, ViewSettings};
 use super::attention_view::head::weight_text;
-use super::attention_view::without;
-use super::attention_view::{Focus, scale_of};
+use super::attention_view::{Focus, scale_of, without};
 use super::likeliest::{self, percent};
 use super::{colormap, theme};
 use crate::lab::protocol::{HeadId, SampledToken};

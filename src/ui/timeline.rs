@@ -123,9 +123,7 @@ fn target(to: Move, kept: &[Step], viewed: Option<Step>) -> Option<Step> {
     match to {
         Move::First => kept.first().copied(),
         Move::Earlier => kept.get(place.saturating_sub(1)).copied(),
-        Move::Later => {
-            kept.get(viewed.map_or(kept.len(), |viewed| kept.partition_point(|&step| step <= viewed))).copied()
-        }
+        Move::Later => viewed.and_then(|viewed| kept.iter().copied().find(|step| *step > viewed)),
         Move::Last => kept.last().copied(),
         Move::Live | Move::Play => None,
     }

@@ -1,11 +1,11 @@
 //! The model and its training, held to what the papers say.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use headlight::lab::handle::{Origin, Place, RunHandle, RunSpec};
 use headlight::lab::protocol::{
-    Command, DeviceChoice, Event, HeadId, Outcome, RunState, SampleEvent, SampleRequest, Step, StepReport,
+    Command, DeviceChoice, Event, HeadId, Look, Outcome, RunState, SampleEvent, SampleRequest, Step, StepReport,
 };
 use headlight::recipe::{Recipe, TrainingRecipe};
 use headlight::runs::{Checkpoint, Kept, Owner};
@@ -183,6 +183,18 @@ impl Followed {
             if wanted(&event) {
                 return event;
             }
+        }
+    }
+
+    /// The first look that is wanted.
+    pub fn until_look(&self, wanted: impl Fn(&Look) -> bool) -> Arc<Look> {
+        let end = Instant::now() + Duration::from_secs(60);
+        loop {
+            match self.handle.take_look() {
+                Some(look) if wanted(&look) => return look,
+                _ => assert!(Instant::now() < end, "no such look came in time"),
+            }
+            std::thread::sleep(Duration::from_millis(2));
         }
     }
 

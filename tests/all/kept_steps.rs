@@ -153,12 +153,7 @@ fn every_look_follows_the_view_while_the_run_goes_on() {
     };
     let mut run = Followed::start(recipe, false);
     run.until(|event| matches!(event, Event::Kept { steps, .. } if steps.len() > 2));
-    let answer = |run: &Followed, view: &View| loop {
-        match run.handle.take_look() {
-            Some(look) if look.view == *view => return look,
-            _ => std::thread::sleep(std::time::Duration::from_millis(2)),
-        }
-    };
+    let answer = |run: &Followed, view: &View| run.until_look(|look| look.view == *view);
     let ask = |run: &Followed, view: &View| {
         run.handle.send(Command::Look(Box::new(view.clone())));
         answer(run, view)
@@ -272,9 +267,7 @@ fn a_damaged_step_is_left_out_and_a_full_disk_stops_only_the_timeline() {
     assert!(kept.is_some_and(|steps| !steps.contains(&broken) && steps.len() > 1));
     // The views show the running model again.
     run.handle.send(Command::SetProbe("again".into()));
-    while run.handle.take_look().is_none_or(|look| look.view.step.is_some()) {
-        std::thread::sleep(std::time::Duration::from_millis(2));
-    }
+    run.until_look(|look| look.view.step.is_none());
 
     // No snapshot can be written where a file has the folder's name.
     let mut recipe = small_recipe();
@@ -363,11 +356,5 @@ fn at_rest_the_heads_are_scored_whether_or_not_the_step_is_kept() {
     recipe.training.timeline_megabytes = 0;
     let mut run = Followed::start(recipe, true);
     run.until_state(RunState::Paused);
-    loop {
-        let look = run.handle.take_look();
-        if look.is_some_and(|look| look.roles.as_ref().is_some_and(|roles| roles.reports.len() == 4)) {
-            return;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(2));
-    }
+    run.until_look(|look| look.roles.as_ref().is_some_and(|roles| roles.reports.len() == 4));
 }

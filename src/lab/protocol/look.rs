@@ -24,6 +24,14 @@ pub struct View {
     pub wants: Wants,
 }
 
+impl View {
+    /// What the view changes in the model.
+    #[must_use]
+    pub const fn changes(&self) -> (&Switches, &BTreeSet<Cut>, bool) {
+        (&self.switches, &self.cuts, self.renormalise)
+    }
+}
+
 /// Parts of the model that are switched off. They are part of a view, never of the saved weights.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

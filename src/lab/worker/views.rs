@@ -183,6 +183,14 @@ impl Worker<'_> {
         Some(subject)
     }
 
+    /// Gives up what was asked for. What the switches cost was not, and goes on.
+    pub(super) fn stop_measuring(&mut self) {
+        if matches!(self.measuring, Some(Measuring::Effects(_) | Measuring::Mean(_))) {
+            self.give_up_measuring();
+            self.end_measuring();
+        }
+    }
+
     /// What is being measured goes no further: a mean is then one over fewer windows.
     pub(super) fn give_up_measuring(&mut self) {
         if let Some(event) = self.measuring.as_mut().and_then(Measuring::cut_short) {
@@ -224,9 +232,8 @@ impl Worker<'_> {
         };
         let positions = subject.recipe.context.min(MEAN_TOKENS_MAX);
         let subject = Subject { model, step, ..subject };
-        match Mean::new(path.to_owned(), &ids, subject, tokenizer, MEAN_WINDOWS_MAX, positions) {
-            Ok(mut mean) => {
-                mean.switches = switches;
+        match Mean::new(path.to_owned(), &ids, subject, switches, tokenizer, MEAN_WINDOWS_MAX, positions) {
+            Ok(mean) => {
                 self.give_up_measuring();
                 self.measuring = Some(Measuring::Mean(Box::new(mean)));
             }

@@ -533,6 +533,12 @@ fn keys_walk_over_the_kept_steps_and_take_back_switches() {
     window.key_press_modifiers(Modifiers::COMMAND, Key::Z);
     window.run_steps(2);
     assert!(window.state().view.cuts.is_empty() && window.state().view.switches == off);
+    // With another probe the cuts are gone, and nothing is left of them to take back.
+    let steps = window.state().changed_before.len();
+    let view = View { cuts: BTreeSet::from([cut]), ..window.state().view.clone() };
+    window.state_mut().apply(Action::Look(Box::new(view)));
+    window.state_mut().apply(Action::SetProbe("What".into()));
+    assert_eq!(window.state().changed_before.len(), steps);
     window.key_press(Key::L);
     window.run_steps(2);
     assert_eq!(window.state().view.step, None);

@@ -130,7 +130,8 @@ pub(super) fn effect_ui(ui: &mut Ui, store: &RunStore, looked: &View) -> Vec<Act
     };
     let token = tokens.get(*position).map_or("?", String::as_str);
     let bars = "upper bar before the cuts, lower bar with them";
-    ui.weak(format!("Next token after '{token}' (token {position}), the last row with a cut: {bars}."));
+    let place = position + 1;
+    ui.weak(format!("Next token after '{token}' (token {place}), the last row with a cut: {bars}."));
     let changes = changes(before, after);
     let largest = changes.iter().map(Change::largest).fold(f32::MIN_POSITIVE, f32::max);
     ui.spacing_mut().item_spacing.y = 1.0;

@@ -87,9 +87,9 @@ impl<'a> Known<'a> {
 
     /// Writes what an MLP is worth, or that it is there.
     pub fn paint_mlp(&self, ui: &Ui, rect: Rect, part: Part) {
-        let (upper, lower) = rect.split_top_bottom_at_fraction(0.5);
         match self.effect(part) {
             Some(effect) => {
+                let (upper, lower) = rect.split_top_bottom_at_fraction(0.5);
                 middle(ui, upper, "MLP");
                 number(ui, lower.right_center() - vec2(2.0, 6.0), effect);
             }

@@ -64,7 +64,10 @@ pub(super) fn ui(
     height: f32,
 ) -> Option<(HeadId, Step)> {
     let Some(newest) = store.roles.last() else {
-        small(ui, "The heads' scores over training appear here: they are measured at the steps that are kept.".into());
+        small(
+            ui,
+            "The heads' scores over training appear here: they are measured while it trains, often at first.".into(),
+        );
         return None;
     };
     let pruned = store.ready.as_ref().map_or(&[][..], |ready| &ready.recipe.model.pruned);

@@ -166,7 +166,9 @@ fn another_curve_is_chosen_by_name_and_without_kept_steps_the_pane_says_so() {
     harness.get_by_label("entropy of every head by step");
     shared.borrow_mut().store.roles.clear();
     harness.run();
-    harness.get_by_label("The heads' scores over training appear here: they are measured at the steps that are kept.");
+    harness.get_by_label(
+        "The heads' scores over training appear here: they are measured while it trains, often at first.",
+    );
     shared.borrow_mut().store = RunStore::default();
     harness.run();
     harness.get_by_label("What each head does appears here when training starts.");

@@ -110,7 +110,7 @@ fn what_cuts_do_to_the_next_token_is_told_and_rows_may_be_scaled_up_again() {
         shown.store.apply_look(Arc::new(seen));
     }
     harness.run();
-    harness.get_by_label_contains("Next token after 'e' (token 2)");
+    harness.get_by_label_contains("Next token after 'e' (token 3)");
     harness.get_by_label("t6: before 62.50 %, with the cuts 25.00 %, difference -37.50");
     harness.get_by_label("t5: before less, with the cuts 50.00 %, difference ");
     harness.get_by_label("Scale the row up again").click();
