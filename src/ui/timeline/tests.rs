@@ -3,7 +3,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use eframe::egui::accesskit::Role;
-use eframe::egui::{PointerButton, Vec2};
+use eframe::egui::{self, PointerButton, Vec2};
 use egui_kittest::Harness;
 use egui_kittest::kittest::{NodeT as _, Queryable as _};
 
@@ -107,9 +107,10 @@ fn a_click_goes_to_the_nearest_kept_step_a_drag_along_and_live_back() {
     // A drag so quick that its end comes with its last move.
     harness.drag_at(from);
     harness.run();
-    harness.event(eframe::egui::Event::PointerMoved(to));
     let (button, modifiers) = (PointerButton::Primary, Modifiers::NONE);
-    harness.event(eframe::egui::Event::PointerButton { pos: to, button, pressed: false, modifiers });
+    let end = egui::Event::PointerButton { pos: to, button, pressed: false, modifiers };
+    // In one frame.
+    harness.input_mut().events.extend([egui::Event::PointerMoved(to), end]);
     harness.run();
     assert_eq!(viewed(&shared), Some(100));
 }
