@@ -107,6 +107,9 @@ fn a_click_goes_to_the_nearest_kept_step_a_drag_along_and_live_back() {
     // A drag so quick that its end comes with its last move.
     harness.drag_at(from);
     harness.run();
+    harness.hover_at(place(&harness, 900.0));
+    harness.run();
+    assert_eq!(viewed(&shared), Some(800));
     let (button, modifiers) = (PointerButton::Primary, Modifiers::NONE);
     let end = egui::Event::PointerButton { pos: to, button, pressed: false, modifiers };
     // In one frame.
