@@ -1,5 +1,6 @@
 //! Behaviour at the boundaries, in one binary so that it links once.
 
+mod altered_files;
 mod attention_lab;
 mod command_line;
 mod engine;
