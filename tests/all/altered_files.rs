@@ -60,7 +60,7 @@ fn run(folder: &Path) -> Result<(), String> {
     let words = |error: headlight::runs::RunError| error.to_string();
     let opened = RunFolder::open(folder).map_err(words)?;
     read_curves(folder).map_err(words)?;
-    read_roles(folder, Step(u64::MAX));
+    let _ = read_roles(folder, Step(u64::MAX));
     let owner = Owner::new(&opened.file.recipe.model, &opened.file.tokenizer);
     let kept = kept_steps(folder).into_iter().map(|(step, _)| headlight::runs::snapshot_path(folder, step));
     for path in [Kept::Last, Kept::Best].map(|kept| opened.checkpoint(kept)).into_iter().chain(kept) {
