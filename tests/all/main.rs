@@ -3,6 +3,7 @@
 mod altered_files;
 mod attention_lab;
 mod command_line;
+mod docs;
 mod engine;
 mod gpu;
 mod invariants;
