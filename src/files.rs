@@ -21,11 +21,11 @@ pub enum Links {
 pub enum FileFault {
     #[error("{0}")]
     Io(#[from] io::Error),
-    #[error("it is a folder, where a file should be")]
+    #[error("it is a folder, not a regular file")]
     Folder,
     #[error("it is a link, and a run folder holds none: put the file itself there")]
     Link,
-    #[error("it is {0}, not a regular file: take it away")]
+    #[error("it is {0}, not a regular file")]
     Special(&'static str),
     #[error("{bytes} bytes are too many for such a file (at most {most})")]
     TooLarge { bytes: u64, most: u64 },
@@ -124,7 +124,7 @@ pub fn require_regular(metadata: &Metadata) -> Result<(), FileFault> {
             return Err(FileFault::Special("a device"));
         }
     }
-    Err(FileFault::Special("something else"))
+    Err(FileFault::Special("something special"))
 }
 
 /// What tells a file from every other one on this machine: its device and its number there. Where a system has none of

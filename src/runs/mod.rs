@@ -5,11 +5,15 @@
 //!   recipe.ron                     format version, recipe, tokenizer, digest of the text
 //!   tokenizer.json                 the tokenizer that came with the model, where one did
 //!   metrics.jsonl                  one line an observation, appended, never rewritten
+//!   roles.jsonl                    what the heads did at the kept steps
 //!   checkpoint/last.safetensors    weights, both moments of each, and the step: what resume needs
 //!   checkpoint/best.safetensors    the same at the lowest validation loss
+//!   snapshots/                     the kept steps of the timeline
 //! ```
 //!
-//! Nothing that was there is replaced before the new thing is whole: files are written beside and renamed.
+//! Nothing that was there is replaced before the new thing is whole: files are written beside and renamed. An open folder is
+//! held by its log: one that was moved, deleted or replaced is not written to, and no part of it is made anew. In it are
+//! files and folders of its own, no links, pipes or devices; what lies there beside is left alone.
 
 mod checkpoint;
 mod export;

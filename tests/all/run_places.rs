@@ -380,8 +380,8 @@ fn what_is_given_away_names_no_place_of_this_machine() {
     ]);
     let home = text(place.path("").as_path()).trim_end_matches('/').to_owned();
     let (fork, far) = (place.argument("fork"), place.argument("elsewhere/far"));
-    headlight_ok(&["fork", &run, "--step", "5", "--out", &fork]);
-    headlight_ok(&["fork", &run, "--step", "5", "--out", &far]);
+    headlight_ok(&["fork", &run, "--step", "0", "--out", &fork]);
+    headlight_ok(&["fork", &run, "--step", "0", "--out", &far]);
     // Where it lies beside, it is found again; elsewhere it is a name.
     let parent = |run: &str| RunFolder::read(Path::new(run)).expect("a run").parent.expect("a parent").run;
     assert_eq!((parent(&fork), parent(&far)), (PathBuf::from(&run), PathBuf::from("run")));
@@ -417,7 +417,7 @@ fn what_is_given_away_names_no_place_of_this_machine() {
 #[test]
 fn control_characters_never_reach_a_terminal() {
     let place = Place::new();
-    let preset = place.preset("steps: 40", "steps: 2");
+    let preset = place.preset("steps: 40", "steps: 4");
     let nasty = "\u{1b}[31m\u{7}\u{9b}2J\u{202e}";
     let run = place.argument(&format!("run{nasty}"));
     let file =

@@ -178,7 +178,8 @@ fn faults_name_the_file() {
     check("empty.txt", Some(b""), "holds no text");
     check("mark.txt", Some("\u{FEFF}".as_bytes()), "holds no text");
     check("latin1.txt", Some(b"caf\xe9 au lait"), "offset 3");
-    let many = ('\0'..=char::MAX).take(VOCABULARY_MAX + 1).collect::<String>();
+    // One of them is a carriage return, which is read as a line end.
+    let many = ('\0'..=char::MAX).take(VOCABULARY_MAX + 2).collect::<String>();
     check("many.txt", Some(many.as_bytes()), "65537 different characters");
     File::create(folder.path().join("huge.txt")).unwrap().set_len(BYTES_MAX + 1).unwrap();
     check("huge.txt", None, "4294967297 bytes");
