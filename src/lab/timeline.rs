@@ -15,6 +15,9 @@ const SHARE: u32 = 75;
 /// What the first steps, which are worth most, may take at once.
 const CREDIT: Duration = Duration::from_millis(200);
 
+/// A timeline that had no room is tried again after so many checkpoints at most.
+const PATIENCE_MAX: u32 = 8;
+
 /// The timeline of an open run.
 pub(super) struct Timeline {
     run: PathBuf,
@@ -29,7 +32,7 @@ pub(super) struct Timeline {
     spent: Duration,
     /// Nothing is kept for want of room, until so many checkpoints were saved without giving up steps for them.
     stopped: Option<u32>,
-    /// After how many the next stop ends: on a disk that stays full it is tried more and more seldom.
+    /// After how many the stop ends: where there is soon no room again it is tried more and more seldom.
     patience: u32,
     /// It was told that it stops, and not yet that it goes on.
     told_stopped: bool,
@@ -68,7 +71,7 @@ impl Timeline {
             writing: None,
             spent: Duration::ZERO,
             stopped: None,
-            patience: 1,
+            patience: 0,
             told_stopped: false,
             spared: Vec::new(),
             news: None,
@@ -130,9 +133,16 @@ impl Timeline {
         self.stopped = self.stopped.and_then(|left| left.checked_sub(1)).filter(|&left| left > 0);
     }
 
+    /// Whether nothing is kept for want of room.
+    pub const fn is_stopped(&self) -> bool {
+        self.stopped.is_some()
+    }
+
     fn stop(&mut self) {
+        if self.stopped.is_none() {
+            self.patience = (2 * self.patience).clamp(1, PATIENCE_MAX);
+        }
         self.stopped = Some(self.patience);
-        self.patience = self.patience.saturating_mul(2);
     }
 
     /// What the writer has done since it was asked last. `wait`: until it has nothing left to do.

@@ -72,6 +72,8 @@ struct Worker<'a> {
     logged: Step,
     log_failed: bool,
     roles_log_failed: bool,
+    /// It was told that steps are given up for want of room, and there has been none since.
+    room_told: bool,
     /// What the view's switches cost is to be measured.
     switched_due: bool,
     /// Of which step it was measured last, when that began, and how long it took.
@@ -117,6 +119,7 @@ impl<'a> Worker<'a> {
             logged: history.steps.last().map_or(Step(0), |last| last.step),
             log_failed: false,
             roles_log_failed: false,
+            room_told: false,
             switched_due: false,
             switched: None,
         };

@@ -52,7 +52,8 @@ impl Worker<'_> {
     /// Hands the log to the system, and tells when that begins to fail and when it goes again.
     pub(super) fn flush_log(&mut self) {
         let flushed = self.folder.flush();
-        let works = flushed.is_ok();
+        // Room that steps were given up for is used up soon.
+        let works = flushed.is_ok() && !self.timeline.is_stopped();
         self.log_result(flushed);
         if works && std::mem::take(&mut self.log_failed) {
             let missing = self.folder.take_marked_gap().map_or_else(String::new, |gap| {
@@ -143,11 +144,14 @@ impl Worker<'_> {
         let saved = match self.try_save(path) {
             Err(error) if error.disk_is_full() && self.timeline.make_room(2 * self.checkpoint_bytes()) => {
                 self.tell_kept();
-                self.warn("the disk is full: steps of the timeline were given up for the checkpoint".into());
+                if !std::mem::replace(&mut self.room_told, true) {
+                    self.warn("the disk is full: steps of the timeline are given up for the checkpoints".into());
+                }
                 self.try_save(path)
             }
             Ok(()) => {
                 self.timeline.saved_beside();
+                self.room_told = self.timeline.is_stopped();
                 Ok(())
             }
             saved => saved,

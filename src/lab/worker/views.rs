@@ -305,7 +305,7 @@ impl Worker<'_> {
         let since = Instant::now();
         let roles = self.looker.roles(&self.trainer);
         match self.folder.log_roles(&roles) {
-            Ok(()) if std::mem::take(&mut self.roles_log_failed) => {
+            Ok(()) if !self.timeline.is_stopped() && std::mem::take(&mut self.roles_log_failed) => {
                 self.warn("what the heads do is written to disk again".into());
             }
             Ok(()) => {}
