@@ -152,7 +152,8 @@ fn tell_all(handle: &RunHandle, terminal: &mut Terminal, interrupted: &AtomicBoo
             Event::Finished(Outcome::Stopped) => return Ok(trouble.map_or(End::Done, End::Trouble)),
             Event::Ready(report) => {
                 ready = true;
-                trouble = report.blocked;
+                let named = "Where its text lies elsewhere now: resume with --text";
+                trouble = report.blocked.map(|why| format!("{why}. {named}"));
             }
             Event::FolderGone { message } => trouble = Some(message),
             Event::Diverged { message, .. } => {

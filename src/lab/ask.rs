@@ -107,7 +107,8 @@ impl Opened {
         let own = &self.file.recipe.data.text;
         let digest = &self.file.text_digest;
         Ok(match text {
-            None => Dataset::read_of_run(own, digest, tokenizer, &mut |_| true)?,
+            None => Dataset::read_of_run(own, digest, tokenizer, &mut |_| true)
+                .with_context(|| "the run's own text cannot be read (another one, or where it is now: --text)")?,
             Some(path) => {
                 let other = TextSource::File(path.to_owned());
                 Dataset::read_as(&other, LineEnds::of_run(digest), Some(tokenizer), &mut |_| true)?

@@ -111,15 +111,8 @@ fn own_text(folder: &mut RunFolder, moved: Option<&Path>, outbox: &Outbox, inbox
         (Some(path), TextSource::File(_)) => TextSource::File(path.to_owned()).absolute()?,
         (Some(path), own) => bail!("its text is the {own}, which no file stands for: leave {} out", path.display()),
     };
-    let read =
-        telling(&source, outbox, inbox, |progress| Dataset::read_of_run(&source, text_digest, tokenizer, progress));
-    let dataset = read.map_err(|error| match (&source, &error) {
-        // Where it lies now is all that is missing.
-        (TextSource::File(_), TextError::Unreadable { .. }) => {
-            anyhow::anyhow!("{error}; if it has moved, name where it is now with --text")
-        }
-        _ => error.into(),
-    })?;
+    let dataset =
+        telling(&source, outbox, inbox, |progress| Dataset::read_of_run(&source, text_digest, tokenizer, progress))?;
     dataset.require(recipe.model.context, Path::new(&source.to_string()))?;
     if source != recipe.data.text {
         folder.set_text(source)?;

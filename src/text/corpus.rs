@@ -54,7 +54,7 @@ pub enum TextError {
     /// `parts`: characters, or words where numbers should be.
     #[error("{}: the model does not know {parts}: take them out or train a new model on it", .path.display())]
     UnknownParts { path: PathBuf, parts: String },
-    #[error("{}: is not the text that this run learned from: name that one with --text", .path.display())]
+    #[error("{}: is not the text that this run learned from", .path.display())]
     Another { path: PathBuf },
     #[error("{}: a model of {rows} tokens cannot read a text, {VOCABULARY_MAX} is the most", .path.display())]
     VocabularyTooLarge { path: PathBuf, rows: usize },
