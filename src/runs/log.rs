@@ -106,7 +106,7 @@ pub fn read_curves(folder: &Path) -> Result<Curves, RunError> {
     let mut curves = Curves::new(recipe);
     let path = folder.join(LOG_FILE);
     let Some(mut lines) = Lines::open(&path, LOG_BYTES_MAX, LINE_BYTES_MAX)? else { return Ok(curves) };
-    while let Some(line) = lines.next()? {
+    while let Some(line) = lines.next_line()? {
         match serde_json::from_slice(line) {
             Ok(line) => curves.push(line),
             Err(_) => curves.unreadable += 1,
@@ -142,7 +142,7 @@ impl Lines {
     }
 
     /// The next line, with its end.
-    pub fn next(&mut self) -> Result<Option<&[u8]>, RunError> {
+    pub fn next_line(&mut self) -> Result<Option<&[u8]>, RunError> {
         self.line.clear();
         let read = self.reader.by_ref().take(self.line_bytes_max).read_until(b'\n', &mut self.line);
         let read = read.map_err(RunError::io(&self.path))?;
@@ -317,7 +317,7 @@ mod tests {
         let path = folder.path().join(LOG_FILE);
         let mut curves = Curves::new(crate::preset::first().recipe);
         let mut lines = Lines::open(&path, LOG_BYTES_MAX, LINE_BYTES_MAX).expect("read").expect("there");
-        while let Some(line) = lines.next().expect("read") {
+        while let Some(line) = lines.next_line().expect("read") {
             curves.push(serde_json::from_slice(line).expect("every line is whole"));
         }
         assert_eq!(curves.gaps, [gap]);

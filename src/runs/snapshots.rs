@@ -126,7 +126,7 @@ pub fn read_roles(run: &Path, last: Step) -> Vec<RoleReport> {
     let mut reports = Vec::<RoleReport>::new();
     let lines = Lines::open(&run.join(ROLES_FILE), ROLES_BYTES_MAX, ROLES_LINE_MAX);
     let Ok(Some(mut lines)) = lines else { return reports };
-    while let Ok(Some(line)) = lines.next() {
+    while let Ok(Some(line)) = lines.next_line() {
         if let Ok(report) = serde_json::from_slice::<RoleReport>(line)
             && report.step <= last
         {
