@@ -13,7 +13,7 @@ fn main() -> ExitCode {
     if let Ok(program) = std::env::current_exe() {
         headlight::device::allow_probes(program);
     }
-    let Arguments { job, window } = Arguments::parse();
+    let Arguments { job, window } = Arguments::try_parse().unwrap_or_else(|error| refuse(&error));
     let done = match job {
         #[cfg(feature = "gui")]
         Some(headless::Job::Screenshots { out }) => headlight::ui::screenshots(&out).map(|()| ExitCode::SUCCESS),
@@ -28,9 +28,20 @@ fn main() -> ExitCode {
         if error.downcast_ref().is_some_and(closed) {
             return ExitCode::SUCCESS;
         }
-        eprintln!("headlight: {error:#}");
+        eprintln!("headlight: {}", headless::printed(&format!("{error:#}")));
         ExitCode::FAILURE
     })
+}
+
+/// Says what is wrong with the arguments, or what they may be, and ends.
+fn refuse(error: &clap::Error) -> ! {
+    let text = error.render().to_string();
+    if error.use_stderr() {
+        eprint!("{}", headless::printed(&text));
+    } else {
+        print!("{text}");
+    }
+    std::process::exit(error.exit_code())
 }
 
 /// What the command line measures, and then the window.
@@ -62,6 +73,6 @@ fn start_window(arguments: headless::WindowArguments) -> anyhow::Result<ExitCode
 }
 
 fn without_window(why: &str, arguments: headless::WindowArguments) -> anyhow::Result<ExitCode> {
-    println!("no window can be opened ({why}); training in the terminal instead");
+    println!("no window can be opened ({}); training in the terminal instead", headless::printed(why));
     headless::instead_of_window(arguments)
 }

@@ -111,6 +111,9 @@ pub struct TrainArguments {
 pub struct ResumeArguments {
     /// The run's folder.
     pub run: PathBuf,
+    /// Where the text that the run learns from lies now, if it has moved; it must be the same text.
+    #[arg(long)]
+    pub text: Option<PathBuf>,
     /// Stop after this step, to be resumed.
     #[arg(long)]
     pub stop_at: Option<u64>,
@@ -169,6 +172,9 @@ pub struct SampleArguments {
     pub top_p: Option<f64>,
     #[arg(long)]
     pub seed: Option<u64>,
+    /// Write control characters as they are, where a program and no terminal reads them.
+    #[arg(long)]
+    pub raw: bool,
 }
 
 #[derive(Debug, Args)]

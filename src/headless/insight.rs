@@ -63,7 +63,7 @@ pub(super) fn effects(arguments: &EffectsArguments) -> Result<ExitCode> {
         let percent = (100.0 * share) as u32;
         if percent >= told + 10 {
             told = percent;
-            eprintln!("{percent} %");
+            tell!("{percent} %");
         }
     };
     let found = opened.effects(arguments.off.into(), arguments.text.as_deref(), &mut progress)?;

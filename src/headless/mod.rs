@@ -1,18 +1,31 @@
 //! The same jobs from the command line, fed by the same events as the window.
 
-/// A line on standard output. Unlike `println!` it reports a closed pipe as an error, which `main` takes as the end.
+/// A line on standard output, with nothing in it that a terminal would obey. Unlike `println!` it reports a closed pipe as an
+/// error, which `main` takes as the end.
 macro_rules! say {
+    () => {
+        writeln!(std::io::stdout())?
+    };
     ($($text:tt)*) => {
-        writeln!(std::io::stdout(), $($text)*)?
+        writeln!(std::io::stdout(), "{}", $crate::headless::terminal::printed(&format!($($text)*)))?
+    };
+}
+
+/// A line on standard error, likewise.
+macro_rules! tell {
+    ($($text:tt)*) => {
+        eprintln!("{}", $crate::headless::terminal::printed(&format!($($text)*)))
     };
 }
 
 mod args;
 mod insight;
 mod questions;
+mod terminal;
 mod train;
 
 pub use args::{Arguments, BenchArguments, BenchKind, Job, WindowArguments};
+pub use terminal::printed;
 
 use std::process::ExitCode;
 

@@ -1,6 +1,7 @@
 //! Jobs that ask something of a finished or running run.
 
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
@@ -10,6 +11,7 @@ use super::args::{
     BenchArguments, BenchKind, DoctorArguments, EvaluateArguments, ExportArguments, Format, ImportArguments,
     ModelArguments, ParityArguments, PromptArguments, SampleArguments,
 };
+use super::terminal::printed;
 use super::train;
 use crate::lab::ask::{self, Moment, Opened, Prompt};
 use crate::lab::bench;
@@ -19,7 +21,7 @@ use crate::lab::protocol::{DeviceChoice, ExportFormat, HeadId, Step};
 use crate::lab::trial::{Trial, UNSOUND};
 use crate::preset;
 use crate::recipe::{TextSource, bytes_text, grouped};
-use crate::runs::Kept;
+use crate::runs::{Kept, RunFolder};
 
 /// Distinct characters of a common text, for a model that has not seen one yet.
 const TRIAL_VOCABULARY: usize = 65;
@@ -28,11 +30,22 @@ const IMPORT_PRESET: &str = "nanogpt-cpu";
 const IMPORT_RATES: (f64, f64) = (3e-4, 3e-5);
 
 pub(super) fn open(arguments: &ModelArguments) -> Result<Opened> {
-    let kept = Moment::Kept(if arguments.best { Kept::Best } else { Kept::Last });
-    let moment = arguments.step.map_or(kept, |step| Moment::Step(Step(step)));
+    let kept = if arguments.best { Kept::Best } else { Kept::Last };
+    let moment = arguments.step.map_or(Moment::Kept(kept), |step| Moment::Step(Step(step)));
     let opened = Opened::open(&arguments.run, moment, &DeviceChoice::from(arguments.device.as_str()))?;
     tell_note(opened.trouble.as_deref().unwrap_or_default());
+    if arguments.step.is_none() {
+        tell_stand_in(&arguments.run, kept)?;
+    }
     Ok(opened)
+}
+
+/// Says so where the best checkpoint answers for one that is not there.
+fn tell_stand_in(run: &Path, kept: Kept) -> Result<()> {
+    if RunFolder::read(run).is_ok() && ask::stand_in(run, kept)? != kept {
+        tell_note(&format!("{} has no {kept} checkpoint: the best one is taken", run.display()));
+    }
+    Ok(())
 }
 
 pub(super) fn evaluate(arguments: &EvaluateArguments) -> Result<ExitCode> {
@@ -65,7 +78,10 @@ pub(super) fn sample(arguments: &SampleArguments) -> Result<ExitCode> {
         bail!("{fault}");
     }
     let mut stdout = std::io::stdout().lock();
-    let note = opened.sample(recipe.sampling, |text| write!(stdout, "{text}").and_then(|()| stdout.flush()))?;
+    let note = opened.sample(recipe.sampling, |text| {
+        let text = if arguments.raw { text.into() } else { printed(text) };
+        write!(stdout, "{text}").and_then(|()| stdout.flush())
+    })?;
     writeln!(stdout)?;
     tell_note(&note);
     Ok(ExitCode::SUCCESS)
@@ -138,6 +154,7 @@ pub(super) fn export(arguments: &ExportArguments) -> Result<ExitCode> {
         Format::Safetensors => ExportFormat::Safetensors,
     };
     let kept = if arguments.best { Kept::Best } else { Kept::Last };
+    tell_stand_in(&arguments.run, kept)?;
     let exported = ask::export(&arguments.run, kept, format, &arguments.out)?;
     if arguments.json {
         say!("{}", serde_json::to_string(&exported)?);
@@ -268,7 +285,7 @@ pub(super) fn doctor(arguments: &DoctorArguments) -> Result<ExitCode> {
     let choice = DeviceChoice::from(arguments.device.as_str());
     let found = ask::diagnose(&choice, &model, TRIAL_VOCABULARY, arguments.fault, arguments.insist, &mut |what| {
         if !quiet {
-            eprintln!("{what}");
+            tell!("{what}");
         }
     });
     if arguments.json {
@@ -294,6 +311,6 @@ pub(super) fn doctor(arguments: &DoctorArguments) -> Result<ExitCode> {
 
 pub(super) fn tell_note(note: &str) {
     if !note.is_empty() {
-        eprintln!("note: {note}");
+        tell!("note: {note}");
     }
 }

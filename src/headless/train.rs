@@ -5,12 +5,13 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, bail};
 use serde_json::json;
 
 use super::args::{ResumeArguments, TrainArguments, WindowArguments};
+use super::terminal::printed;
 use crate::lab::desk::open_preset;
 use crate::lab::handle::{Origin, Place, RunHandle, RunSpec};
 use crate::lab::protocol::{
@@ -19,6 +20,10 @@ use crate::lab::protocol::{
 use crate::preset::{self, Preset};
 use crate::recipe::{Recipe, SamplingRecipe, TextSource, grouped};
 
+/// The exit code of a program that was interrupted.
+const INTERRUPTED: u8 = 130;
+/// What a run that is being opened may take to end in order after a signal.
+const OPENING_GRACE: Duration = Duration::from_secs(1);
 /// Tokens of the sample that closes a run, for a person to read.
 const CLOSING_SAMPLE_TOKENS: usize = 200;
 
@@ -37,14 +42,14 @@ pub(super) fn train(arguments: TrainArguments) -> Result<ExitCode> {
 }
 
 pub(super) fn resume(arguments: ResumeArguments) -> Result<ExitCode> {
-    let origin = Origin::Open { folder: arguments.run };
+    let origin = Origin::Open { folder: arguments.run, text: arguments.text };
     follow(spec(origin, &arguments.device, arguments.insist, arguments.stop_at), arguments.json)
 }
 
 /// What the window would have done, done here: opens the run or trains the default preset.
 pub(super) fn instead_of_window(arguments: WindowArguments) -> Result<ExitCode> {
     let origin = match arguments.open {
-        Some(folder) => Origin::Open { folder },
+        Some(folder) => Origin::Open { folder, text: None },
         None => {
             let Preset { name, recipe, .. } = preset::first();
             Origin::New { recipe: Box::new(recipe), place: Place::Named(name) }
@@ -91,27 +96,44 @@ fn follow(spec: RunSpec, json: bool) -> Result<ExitCode> {
     // A second handler in one process is refused; the first one does.
     let _ = ctrlc::set_handler(move || {
         if seen.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
+            std::process::exit(INTERRUPTED.into());
         }
     });
     let handle = RunHandle::start(spec, Arc::new(|| ()));
     let ended = tell_all(&handle, &mut Terminal::new(json), &interrupted);
+    if matches!(ended, Ok(End::Interrupted)) {
+        // Nothing is trained yet: there is nothing to wait for.
+        return Ok(ExitCode::from(INTERRUPTED));
+    }
     // Also when the output was closed: what was learned is saved first.
     handle.stop_and_wait();
     match ended? {
-        Some(trouble) => bail!("{trouble}"),
-        None => Ok(ExitCode::SUCCESS),
+        End::Trouble(trouble) => bail!("{trouble}"),
+        End::Done | End::Interrupted => Ok(ExitCode::SUCCESS),
     }
 }
 
-/// Tells the events up to the last one; returns what went wrong, in words.
-fn tell_all(handle: &RunHandle, terminal: &mut Terminal, interrupted: &AtomicBool) -> Result<Option<String>> {
+/// How following a run ended.
+enum End {
+    Done,
+    /// What went wrong, in words.
+    Trouble(String),
+    /// A signal came while the run was still being opened.
+    Interrupted,
+}
+
+/// Tells the events up to the last one.
+fn tell_all(handle: &RunHandle, terminal: &mut Terminal, interrupted: &AtomicBool) -> Result<End> {
     let mut trouble = None;
-    let mut stopping = false;
+    let (mut stopping, mut ready) = (None, false);
     loop {
-        if interrupted.load(Ordering::Relaxed) && !std::mem::replace(&mut stopping, true) {
-            terminal.note("stopping after a checkpoint…")?;
+        if interrupted.load(Ordering::Relaxed) && stopping.is_none() {
+            stopping = Some(Instant::now());
+            terminal.note(if ready { "stopping after a checkpoint…" } else { "stopping" })?;
             handle.send(Command::Stop);
+        }
+        if !ready && stopping.is_some_and(|since| since.elapsed() > OPENING_GRACE) {
+            return Ok(End::Interrupted);
         }
         let Some(event) = handle.next_within(Duration::from_millis(100)) else {
             // A worker that is gone has sent its last event before.
@@ -122,9 +144,18 @@ fn tell_all(handle: &RunHandle, terminal: &mut Terminal, interrupted: &AtomicBoo
         };
         terminal.tell(&event)?;
         match event {
-            Event::Finished(Outcome::Failed(why)) => return Ok(Some(why)),
-            Event::Finished(Outcome::Stopped) => return Ok(trouble),
-            Event::Ready(ready) => trouble = ready.blocked,
+            // What went wrong first says more than that it could not be saved then.
+            Event::Finished(Outcome::Failed(why)) => {
+                return Ok(End::Trouble(trouble.map_or_else(|| why.clone(), |first| format!("{first}. {why}"))));
+            }
+            Event::Finished(Outcome::Stopped) if stopping.is_some() && !ready => return Ok(End::Interrupted),
+            Event::Finished(Outcome::Stopped) => return Ok(trouble.map_or(End::Done, End::Trouble)),
+            Event::Ready(report) => {
+                ready = true;
+                let named = "Where its text lies elsewhere now: resume with --text";
+                trouble = report.blocked.map(|why| format!("{why}. {named}"));
+            }
+            Event::FolderGone { message } => trouble = Some(message),
             Event::Diverged { message, .. } => {
                 trouble = Some(message);
                 handle.send(Command::Stop);
@@ -222,14 +253,15 @@ impl Terminal {
             }
             Event::Sampled(SampleEvent::Started { prompt, .. }) => {
                 self.note("")?;
-                write!(std::io::stdout(), "{prompt}")?;
+                write!(std::io::stdout(), "{}", printed(prompt))?;
             }
             Event::Sampled(SampleEvent::Token { token, .. }) => {
-                write!(std::io::stdout(), "{}", token.text)?;
+                write!(std::io::stdout(), "{}", printed(&token.text))?;
                 std::io::stdout().flush()?;
             }
             Event::Sampled(SampleEvent::Done { .. }) => say!(),
             Event::Saved { what, path } => self.note(&format!("saved {what}: {}", path.display()))?,
+            Event::FolderMoved { folder } => self.note(&format!("saved in {} from now on", folder.display()))?,
             Event::Progress(_)
             | Event::StateChanged(_)
             | Event::EvaluatedWhole(_)
@@ -240,6 +272,7 @@ impl Terminal {
             | Event::MeanAttention(_)
             | Event::Made { .. }
             | Event::Diverged { .. }
+            | Event::FolderGone { .. }
             | Event::WentBack { .. } => {}
             Event::Finished(_) => {
                 if std::mem::take(&mut self.line_open) {
@@ -251,12 +284,22 @@ impl Terminal {
     }
 }
 
+/// What a state is called in the JSON stream.
+const fn state_name(state: RunState) -> &'static str {
+    match state {
+        RunState::Preparing => "preparing",
+        RunState::Training => "training",
+        RunState::Paused => "paused",
+        RunState::Completed => "completed",
+    }
+}
+
 /// One JSON object a line; `event` says which.
 fn print_json(event: &Event) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
     let mut line = |mut value: serde_json::Value, name: &str| -> Result<()> {
         value["event"] = name.into();
-        Ok(writeln!(stdout, "{value}")?)
+        Ok(writeln!(stdout, "{}", printed(&value.to_string()))?)
     };
     match event {
         Event::Preparing(what) => line(json!({ "text": what }), "preparing"),
@@ -272,12 +315,14 @@ fn print_json(event: &Event) -> Result<()> {
             }),
             "ready",
         ),
-        Event::StateChanged(state) => line(json!({ "state": format!("{state:?}").to_lowercase() }), "state"),
+        Event::StateChanged(state) => line(json!({ "state": state_name(*state) }), "state"),
         Event::Progress(reports) => reports.iter().try_for_each(|report| line(serde_json::to_value(report)?, "step")),
         Event::Validated(report) => line(serde_json::to_value(report)?, "validation"),
         Event::Saved { what, path } => line(json!({ "what": what, "path": path.display().to_string() }), "saved"),
         Event::Warning(text) => line(json!({ "text": text }), "warning"),
         Event::Diverged { step, message } => line(json!({ "step": step, "text": message }), "diverged"),
+        Event::FolderGone { message } => line(json!({ "text": message }), "gone"),
+        Event::FolderMoved { folder } => line(json!({ "path": folder.display().to_string() }), "moved"),
         Event::Finished(Outcome::Stopped) => line(json!({ "outcome": "stopped" }), "finished"),
         Event::Finished(Outcome::Failed(why)) => line(json!({ "outcome": "failed", "text": why }), "finished"),
         // It is in the run's folder, or the command line does not ask for it.

@@ -21,7 +21,7 @@ use crate::recipe::{ModelRecipe, SamplingRecipe, TextSource};
 use crate::runs::{
     Checkpoint, Kept, Owner, RunError, RunFile, RunFolder, copy_run, export_safetensors, find_snapshot, transformers,
 };
-use crate::text::{Dataset, TokenId};
+use crate::text::{Dataset, LineEnds, TokenId};
 use crate::train::{Means, Probe, Sampler, Seen, accuracy, evaluate_whole, pruned, validation_batches};
 
 /// The model of a run's last (or best) checkpoint. Training may go on in the folder meanwhile.
@@ -72,10 +72,7 @@ impl Opened {
         let file = RunFolder::read(folder)?;
         let path = match moment {
             Moment::Step(step) => find_snapshot(folder, step)?,
-            Moment::Kept(kept) if !kept.path(folder).is_file() => {
-                return Err(RunError::NoCheckpoint { path: folder.to_owned(), kept }.into());
-            }
-            Moment::Kept(kept) => kept.path(folder),
+            Moment::Kept(kept) => stand_in(folder, kept)?.path(folder),
         };
         let trial = Trial::new(&file.recipe.model, file.tokenizer.vocabulary()).to_text();
         let wish = device::Wish { choice, trial: &trial, insist: false };
@@ -108,11 +105,15 @@ impl Opened {
     fn text(&self, text: Option<&Path>) -> Result<Dataset> {
         let tokenizer = &self.file.tokenizer;
         let own = &self.file.recipe.data.text;
-        let asked = text.map(|path| TextSource::File(path.to_owned()));
-        let dataset = Dataset::read(asked.as_ref().unwrap_or(own), Some(tokenizer), &mut |_| true)?;
-        let same = text.is_some() || dataset.digest == self.file.text_digest;
-        ensure!(same, "{own} is not the text that this run learned from: name it with --text");
-        Ok(dataset)
+        let digest = &self.file.text_digest;
+        Ok(match text {
+            None => Dataset::read_of_run(own, digest, tokenizer, &mut |_| true)
+                .with_context(|| "the run's own text cannot be read (another one, or where it is now: --text)")?,
+            Some(path) => {
+                let other = TextSource::File(path.to_owned());
+                Dataset::read_as(&other, LineEnds::of_run(digest), Some(tokenizer), &mut |_| true)?
+            }
+        })
     }
 
     /// What every head does: on the prompt, or on the standard test where there is none. `[layer][head]`, a pruned head
@@ -276,6 +277,19 @@ impl Opened {
                 Ok(Probe { ids: ids.iter().map(|&id| TokenId(id)).collect(), note: String::new() })
             }
         }
+    }
+}
+
+/// The checkpoint that answers for one: the best where there is no last one, as after a restored backup.
+///
+/// # Errors
+/// If there is none.
+pub fn stand_in(run: &Path, kept: Kept) -> Result<Kept, RunError> {
+    let is_there = |kept: Kept| kept.path(run).symlink_metadata().is_ok();
+    match kept {
+        kept if is_there(kept) => Ok(kept),
+        Kept::Last if is_there(Kept::Best) => Ok(Kept::Best),
+        kept => Err(RunError::NoCheckpoint { path: run.to_owned(), kept }),
     }
 }
 

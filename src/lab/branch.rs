@@ -13,7 +13,7 @@ use crate::model::Gpt;
 use crate::recipe::{ModelRecipe, Recipe};
 use crate::runs::{
     Checkpoint, Kept, Owner, Parent, RunFile, RunFolder, TrainingState, copy_log, default_root, find_snapshot,
-    folder_beside, log_roles, new_folder, put_in_place, read_roles,
+    folder_beside, new_folder, put_in_place, read_roles,
 };
 use crate::train::AdamW;
 
@@ -30,7 +30,11 @@ pub fn fork(run: &Path, step: Step, place: &Place, changes: Option<&Recipe>) -> 
     let owner = Owner::new(&file.recipe.model, &file.tokenizer);
     let Checkpoint { model, optimizer, mut state } = Checkpoint::load(&snapshot, &owner, &device::cpu())?;
     // The best so far goes along if it is of the past that both share. What cannot be kept is not the best to beat.
-    let best = Checkpoint::load(&Kept::Best.path(run), &owner, &device::cpu()).ok();
+    let best = match Checkpoint::load(&Kept::Best.path(run), &owner, &device::cpu()) {
+        Ok(best) => Some(best),
+        Err(error) if error.is_damage() || error.is_absence() => None,
+        Err(error) => return Err(error.into()),
+    };
     let best = best.filter(|best| best.state.step <= step);
     state.best_validation_loss = state.best_validation_loss.filter(|_| best.is_some());
     if let Some(changed) = changes {
@@ -54,7 +58,7 @@ pub fn fork(run: &Path, step: Step, place: &Place, changes: Option<&Recipe>) -> 
     whole(place, |beside| {
         let mut folder = RunFolder::create(beside, file)?;
         copy_log(run, &mut folder, step)?;
-        read_roles(run, step).iter().try_for_each(|report| log_roles(beside, report))?;
+        read_roles(run, step).iter().try_for_each(|report| folder.log_roles(report))?;
         save(&folder, Kept::Last, &model.valid(), &optimizer, state)?;
         best.map_or(Ok(()), |best| save(&folder, Kept::Best, &best.model.valid(), &best.optimizer, best.state))
     })

@@ -3,8 +3,7 @@
 //! Jobs go in, answers come out in the order in which they are done. A text that takes long to read steps aside for the
 //! small jobs behind it, and a newer text ends it. Errors are sentences that name the file.
 
-use std::fs::File;
-use std::io::{ErrorKind, Read};
+use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,6 +17,7 @@ use super::branch;
 use super::handle::{Place, Wake};
 use super::import::{ImportReport, import};
 use super::protocol::Step;
+use crate::files::{self, FileFault, Links};
 use crate::preset::Preset;
 use crate::recipe::{Recipe, TextSource, bytes_text};
 use crate::{device, runs};
@@ -302,24 +302,14 @@ pub fn open_preset(path: &Path) -> Result<Preset, String> {
         ErrorKind::PermissionDenied => format!("{name}: not allowed to read this file"),
         _ => format!("{name}: {error}"),
     };
-    // Asked before opening: opening a pipe would wait for its other end.
-    let metadata = std::fs::metadata(path).map_err(unreadable)?;
-    if metadata.is_dir() {
-        return Err(format!("{name} is a folder, not a preset file"));
-    }
-    if !metadata.is_file() {
-        return Err(format!("{name} is not a regular file"));
-    }
-    if metadata.len() > PRESET_BYTES_MAX {
-        return Err(format!(
-            "{name}: {} is too large for a preset (at most {})",
-            bytes_text(metadata.len()),
-            bytes_text(PRESET_BYTES_MAX)
-        ));
-    }
-    let mut bytes = Vec::new();
-    // It may have grown since it was asked.
-    File::open(path).and_then(|file| file.take(PRESET_BYTES_MAX).read_to_end(&mut bytes)).map_err(unreadable)?;
+    let bytes = files::read(path, Links::Followed, PRESET_BYTES_MAX).map_err(|fault| match fault {
+        FileFault::Io(error) => unreadable(error),
+        FileFault::Folder => format!("{name} is a folder, not a preset file"),
+        FileFault::TooLarge { bytes, most } => {
+            format!("{name}: {} is too large for a preset (at most {})", bytes_text(bytes), bytes_text(most))
+        }
+        other => format!("{name} is not a regular file: {other}"),
+    })?;
     let text = String::from_utf8(bytes).map_err(|error| {
         format!("{name}: not UTF-8 text (at byte {}), so not a preset", error.utf8_error().valid_up_to())
     })?;

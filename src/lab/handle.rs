@@ -38,6 +38,8 @@ pub enum Origin {
     /// A run folder, from its last checkpoint.
     Open {
         folder: PathBuf,
+        /// Where its text lies now, if that has moved: taken if it is the same text.
+        text: Option<PathBuf>,
     },
 }
 

@@ -1,6 +1,6 @@
 //! What the views of a run look at, and the models that they see: the running one, or those of kept steps.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -80,6 +80,11 @@ impl Looker {
     /// The view of before, after another was shown in between.
     pub fn put_back(&mut self, view: View) {
         self.view = view;
+    }
+
+    /// The run's folder lies elsewhere now.
+    pub fn set_folder(&mut self, folder: &Path) {
+        folder.clone_into(&mut self.folder);
     }
 
     /// The running model is viewed again.

@@ -61,6 +61,8 @@ pub enum Command {
     EvaluateWhole,
     /// Go back to the last good checkpoint (offered after [`Event::Diverged`]), paused.
     Rollback,
+    /// Go on saving here (asked after [`Event::FolderGone`]): the run's folder where that lies now, or a new one.
+    SaveElsewhere(PathBuf),
 }
 
 /// A wish for text. `id` comes back with each piece, so that an older sample's late pieces can be told apart.
@@ -184,6 +186,15 @@ pub enum Event {
     WentBack {
         step: Step,
         elapsed_secs: f64,
+    },
+    /// The run's folder was moved, deleted or replaced. The run is paused and saves nothing until
+    /// [`Command::SaveElsewhere`] says where, or the folder is back.
+    FolderGone {
+        message: String,
+    },
+    /// The run is saved here from now on.
+    FolderMoved {
+        folder: PathBuf,
     },
     /// Something the user should know; training goes on or pauses, as `StateChanged` says.
     Warning(String),

@@ -15,9 +15,9 @@ use super::trial::Trial;
 use crate::device::{self, DeviceError};
 use crate::recipe::{ModelRecipe, Recipe, TextSource};
 use crate::runs::{
-    Checkpoint, Curves, Kept, Owner, RunFile, RunFolder, TrainingState, default_root, new_folder, read_curves,
+    Checkpoint, Curves, Kept, Owner, RunError, RunFile, RunFolder, TrainingState, default_root, new_folder, read_curves,
 };
-use crate::text::{Dataset, Progress, TextError, Tokenizer};
+use crate::text::{Dataset, Progress, TextError};
 use crate::train::Trainer;
 
 pub(super) struct Opened {
@@ -30,6 +30,8 @@ pub(super) struct Opened {
     pub blocked: Option<String>,
     /// The checkpoint's state, when there was one.
     pub state: Option<TrainingState>,
+    /// The last checkpoint is there and no good: what is saved next must not replace it.
+    pub last_is_damaged: bool,
 }
 
 /// Opens what `spec` asks for; `None` when it was called off meanwhile.
@@ -37,7 +39,7 @@ pub(super) fn open(spec: &RunSpec, outbox: &Outbox, inbox: &mut Inbox<'_>) -> Re
     outbox.send(Event::StateChanged(RunState::Preparing));
     let opened = match &spec.origin {
         Origin::New { recipe, place } => create(recipe, place, spec, outbox, inbox),
-        Origin::Open { folder } => reopen(folder, spec, outbox, inbox),
+        Origin::Open { folder, text } => reopen(folder, text.as_deref(), spec, outbox, inbox),
     };
     match opened {
         Err(error) if called_off(&error) => Ok(None),
@@ -57,7 +59,8 @@ fn create(recipe: &Recipe, place: &Place, spec: &RunSpec, outbox: &Outbox, inbox
     }
     let mut recipe = recipe.clone();
     recipe.data.text = recipe.data.text.absolute()?;
-    let dataset = read_text(&recipe.data.text, None, outbox, inbox)?;
+    let source = recipe.data.text.clone();
+    let dataset = telling(&source, outbox, inbox, |progress| Dataset::read(&source, None, progress))?;
     refuse_faults(&recipe, Some(dataset.tokenizer.vocabulary()))?;
     dataset.require(recipe.model.context, Path::new(&recipe.data.text.to_string()))?;
     let (device, report) = open_device(spec, &recipe.model, dataset.tokenizer.vocabulary(), outbox, inbox)?;
@@ -67,61 +70,95 @@ fn create(recipe: &Recipe, place: &Place, spec: &RunSpec, outbox: &Outbox, inbox
     };
     let file = RunFile::new(recipe.clone(), dataset.tokenizer.clone(), dataset.digest.clone());
     let folder = RunFolder::create(&path, file)?;
-    let history = Curves { recipe: recipe.clone(), steps: Vec::new(), validations: Vec::new(), unreadable: 0 };
+    let history = Curves::new(recipe.clone());
     let trainer = trainer_at(recipe, Arc::new(dataset), &device, None);
-    Ok(Opened { trainer, folder, device, report, history, blocked: None, state: None })
+    Ok(Opened { trainer, folder, device, report, history, blocked: None, state: None, last_is_damaged: false })
 }
 
-fn reopen(path: &Path, spec: &RunSpec, outbox: &Outbox, inbox: &mut Inbox<'_>) -> Result<Opened> {
-    let folder = RunFolder::open(path)?;
-    let RunFile { recipe, tokenizer, text_digest, .. } = &folder.file;
-    let (dataset, blocked) = match read_text(&recipe.data.text, Some(tokenizer), outbox, inbox) {
-        Ok(dataset) if dataset.digest == *text_digest => {
-            match dataset.require(recipe.model.context, Path::new(&recipe.data.text.to_string())) {
-                Ok(()) => (dataset, None),
-                Err(why) => (Dataset::empty(tokenizer.clone()), Some(why.to_string())),
-            }
-        }
-        Ok(_) => (
-            Dataset::empty(tokenizer.clone()),
-            Some(format!("{} is not the text that this run learned from", recipe.data.text)),
-        ),
+fn reopen(path: &Path, text: Option<&Path>, spec: &RunSpec, outbox: &Outbox, inbox: &mut Inbox<'_>) -> Result<Opened> {
+    let mut folder = RunFolder::open(path)?;
+    let (dataset, blocked) = match own_text(&mut folder, text, outbox, inbox) {
+        Ok(dataset) => (dataset, None),
         Err(error) if called_off(&error) => return Err(error),
-        Err(error) => (Dataset::empty(tokenizer.clone()), Some(format!("{error:#}"))),
+        Err(error) => (Dataset::empty(folder.file.tokenizer.clone()), Some(format!("{error:#}"))),
     };
+    let RunFile { recipe, tokenizer, .. } = &folder.file;
     let blocked =
         blocked.map(|why| format!("training cannot go on in this run: {why}. Looking and sampling still work"));
     let (device, report) = open_device(spec, &recipe.model, tokenizer.vocabulary(), outbox, inbox)?;
-    let checkpoint = load_last_good(&folder, &device, outbox)?;
+    let (checkpoint, last_is_damaged) = match load_last_good(&folder, &device, outbox)? {
+        Some(found) => (Some(found.checkpoint), found.last_is_damaged),
+        None => (None, false),
+    };
     let history = read_curves(path)?;
     if history.unreadable > 0 {
         outbox.send(Event::Warning(format!("{} lines of the log were unreadable and left out", history.unreadable)));
     }
+    for gap in &history.gaps {
+        let steps = format!("steps {} to {}", gap.from.0, gap.to.0);
+        outbox.send(Event::Warning(format!("{steps} are missing in the log: there was no room to write them")));
+    }
     let state = checkpoint.as_ref().map(|checkpoint| checkpoint.state);
     let trainer = trainer_at(recipe.clone(), Arc::new(dataset), &device, checkpoint);
-    Ok(Opened { trainer, folder, device, report, history, blocked, state })
+    Ok(Opened { trainer, folder, device, report, history, blocked, state, last_is_damaged })
 }
 
-/// The last checkpoint; where it is damaged the best one, with a word; where there is none yet, nothing.
-pub(super) fn load_last_good(folder: &RunFolder, device: &Device, outbox: &Outbox) -> Result<Option<Checkpoint>> {
-    let owner = Owner::new(&folder.file.recipe.model, &folder.file.tokenizer);
-    let (last, best) = (folder.checkpoint(Kept::Last), folder.checkpoint(Kept::Best));
-    if !last.is_file() && !best.is_file() {
-        return Ok(None);
-    }
-    let load = |path: &Path| Checkpoint::load(path, &owner, device);
-    let damaged = match load(&last) {
-        Ok(checkpoint) => return Ok(Some(checkpoint)),
-        Err(error) => error,
+/// The text that the run learned from, from where it was or from where it is said to lie now: then the recipe says so too.
+fn own_text(folder: &mut RunFolder, moved: Option<&Path>, outbox: &Outbox, inbox: &mut Inbox<'_>) -> Result<Dataset> {
+    let RunFile { recipe, tokenizer, text_digest, .. } = &folder.file;
+    let source = match (moved, &recipe.data.text) {
+        (None, own) => own.clone(),
+        (Some(path), TextSource::File(_)) => TextSource::File(path.to_owned()).absolute()?,
+        (Some(path), own) => bail!("its text is the {own}, which no file stands for: leave {} out", path.display()),
     };
-    match load(&best) {
+    let dataset =
+        telling(&source, outbox, inbox, |progress| Dataset::read_of_run(&source, text_digest, tokenizer, progress))?;
+    dataset.require(recipe.model.context, Path::new(&source.to_string()))?;
+    if source != recipe.data.text {
+        folder.set_text(source)?;
+    }
+    Ok(dataset)
+}
+
+/// A checkpoint to go on from.
+pub(super) struct Found {
+    pub checkpoint: Checkpoint,
+    /// It stands in for the last one, which is there and no good.
+    pub last_is_damaged: bool,
+}
+
+/// The last checkpoint; where it is damaged or gone the best one, with a word; where there is none yet, nothing. One that
+/// cannot be read, or is of a newer program, may be good: nothing stands in for it.
+pub(super) fn load_last_good(folder: &RunFolder, device: &Device, outbox: &Outbox) -> Result<Option<Found>> {
+    let owner = Owner::new(&folder.file.recipe.model, &folder.file.tokenizer);
+    let load = |kept: Kept| Checkpoint::load(&folder.checkpoint(kept), &owner, device);
+    let (why, last_is_damaged) = match load(Kept::Last) {
+        Ok(checkpoint) => return Ok(Some(Found { checkpoint, last_is_damaged: false })),
+        Err(error) if error.is_absence() => {
+            (format!("{} is not there", folder.checkpoint(Kept::Last).display()), false)
+        }
+        Err(error) if error.is_damage() => (error.to_string(), true),
+        Err(error) => return Err(unreadable(error)),
+    };
+    match load(Kept::Best) {
         Ok(checkpoint) => {
             let step = checkpoint.state.step.0;
-            outbox
-                .send(Event::Warning(format!("{damaged}. Going on from the best checkpoint instead, of step {step}")));
-            Ok(Some(checkpoint))
+            outbox.send(Event::Warning(format!("{why}. Going on from the best checkpoint instead, of step {step}")));
+            Ok(Some(Found { checkpoint, last_is_damaged }))
         }
-        Err(_) => Err(damaged.into()),
+        Err(error) if error.is_absence() && !last_is_damaged => Ok(None),
+        Err(error) if !last_is_damaged => Err(unreadable(error)),
+        Err(_) => bail!("{why}"),
+    }
+}
+
+fn unreadable(error: RunError) -> anyhow::Error {
+    match error {
+        RunError::Io { .. } => anyhow::anyhow!(
+            "{error}: the checkpoint may be good but cannot be read, so nothing is put in its place. Mend that and open the \
+             run again"
+        ),
+        other => other.into(),
     }
 }
 
@@ -171,20 +208,20 @@ fn refuse_faults(recipe: &Recipe, vocabulary: Option<usize>) -> Result<()> {
     bail!("the recipe cannot be run: {}", messages.join("; "))
 }
 
-fn read_text(
+/// Reads a text, telling how far that is, until it is called off.
+fn telling(
     source: &TextSource,
-    tokenizer: Option<&Tokenizer>,
     outbox: &Outbox,
     inbox: &mut Inbox<'_>,
-) -> Result<Dataset> {
+    read: impl FnOnce(&mut dyn FnMut(Progress) -> bool) -> Result<Dataset, TextError>,
+) -> Result<Dataset, TextError> {
     let mut told = Instant::now();
-    let mut progress = |progress: Progress| {
+    read(&mut |progress: Progress| {
         if told.elapsed() > Duration::from_millis(100) {
             told = Instant::now();
             let percent = 100 * progress.done_bytes / progress.total_bytes.max(1);
             outbox.send(Event::Preparing(format!("reading {source}: {percent} %")));
         }
         inbox.goes_on()
-    };
-    Ok(Dataset::read(source, tokenizer, &mut progress)?)
+    })
 }

@@ -8,16 +8,20 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::protocol::Step;
-use crate::runs::{PreparedCheckpoint, RunError, is_worth_keeping, kept_steps, missed_least, snapshot_path};
+use crate::runs::{Hold, PreparedCheckpoint, RunError, is_worth_keeping, kept_steps, missed_least, snapshot_path};
 
 /// The part of training's time that the timeline may take, as one in so many: with the credit under 2 % of half a minute.
 const SHARE: u32 = 75;
 /// What the first steps, which are worth most, may take at once.
 const CREDIT: Duration = Duration::from_millis(200);
 
+/// A timeline that had no room is tried again after so many checkpoints at most.
+const PATIENCE_MAX: u32 = 8;
+
 /// The timeline of an open run.
 pub(super) struct Timeline {
     run: PathBuf,
+    hold: Hold,
     kept: Vec<(Step, u64)>,
     budget_bytes: u64,
     writer: Option<Writer>,
@@ -26,7 +30,12 @@ pub(super) struct Timeline {
     /// The last step that was looked at closer.
     last: Option<Step>,
     spent: Duration,
-    stopped: bool,
+    /// Nothing is kept for want of room, until so many checkpoints were saved without giving up steps for them.
+    stopped: Option<u32>,
+    /// After how many the stop ends: where there is soon no room again it is tried more and more seldom.
+    patience: u32,
+    /// It was told that it stops, and not yet that it goes on.
+    told_stopped: bool,
     /// Steps that are looked at, which no thinning takes.
     spared: Vec<Step>,
     /// Not told yet.
@@ -34,7 +43,7 @@ pub(super) struct Timeline {
 }
 
 struct Writer {
-    jobs: Sender<(PathBuf, PreparedCheckpoint)>,
+    jobs: Sender<(PathBuf, Hold, PreparedCheckpoint)>,
     done: Receiver<(Result<u64, RunError>, Duration)>,
     thread: JoinHandle<()>,
 }
@@ -42,22 +51,28 @@ struct Writer {
 /// What became of the timeline.
 pub(super) enum Change {
     Kept,
+    /// It goes on with this step after it had stopped.
+    Again(Step),
     /// It stopped, and why.
-    Failed(String),
+    Failed(RunError),
 }
 
 impl Timeline {
-    pub fn open(run: &Path, budget_megabytes: u64) -> Self {
+    /// Of the run folder `run`, which is held.
+    pub fn open(run: &Path, hold: &Hold, budget_megabytes: u64) -> Self {
         let kept = kept_steps(run);
         Self {
             run: run.to_owned(),
+            hold: hold.clone(),
             last: kept.last().map(|(step, _)| *step),
             kept,
             budget_bytes: budget_megabytes.saturating_mul(1_000_000),
             writer: None,
             writing: None,
             spent: Duration::ZERO,
-            stopped: false,
+            stopped: None,
+            patience: 0,
+            told_stopped: false,
             spared: Vec::new(),
             news: None,
         }
@@ -80,7 +95,7 @@ impl Timeline {
 
     /// Whether there is room for steps of so many bytes: for two at least, or for none.
     pub const fn has_room(&self, bytes: u64) -> bool {
-        !self.stopped && 2 * bytes <= self.budget_bytes
+        self.stopped.is_none() && 2 * bytes <= self.budget_bytes
     }
 
     /// A step that was due was looked at; `since` is when that began.
@@ -93,16 +108,17 @@ impl Timeline {
     pub fn keep(&mut self, step: Step, prepared: PreparedCheckpoint) {
         self.take_in(true);
         let writer = self.writer.get_or_insert_with(Writer::start);
-        if writer.jobs.try_send((snapshot_path(&self.run, step), prepared)).is_ok() {
+        if writer.jobs.try_send((snapshot_path(&self.run, step), self.hold.clone(), prepared)).is_ok() {
             self.writing = Some(step);
         }
     }
 
     /// Gives up steps that take so many bytes, for something that is needed more on a disk that is full, and keeps no
-    /// others. Whether there were any.
+    /// others for now. Whether there were any.
     pub fn make_room(&mut self, bytes: u64) -> bool {
         self.take_in(true);
-        self.stopped = true;
+        self.stop();
+        self.told_stopped = true;
         let mut freed = 0;
         while freed < bytes && !self.kept.is_empty() {
             let place = missed_least(&self.steps(), &self.spared).unwrap_or(0);
@@ -110,6 +126,23 @@ impl Timeline {
             freed += fs::remove_file(snapshot_path(&self.run, step)).map_or(0, |()| size);
         }
         freed > 0
+    }
+
+    /// A checkpoint was saved, and no step was given up for it: after some of these there is room for steps again.
+    pub fn saved_beside(&mut self) {
+        self.stopped = self.stopped.and_then(|left| left.checked_sub(1)).filter(|&left| left > 0);
+    }
+
+    /// Whether nothing is kept for want of room.
+    pub const fn is_stopped(&self) -> bool {
+        self.stopped.is_some()
+    }
+
+    fn stop(&mut self) {
+        if self.stopped.is_none() {
+            self.patience = (2 * self.patience).clamp(1, PATIENCE_MAX);
+        }
+        self.stopped = Some(self.patience);
     }
 
     /// What the writer has done since it was asked last. `wait`: until it has nothing left to do.
@@ -130,11 +163,14 @@ impl Timeline {
                 self.kept.retain(|(kept, _)| *kept < step);
                 self.kept.push((step, bytes));
                 self.thin();
-                self.news = Some(Change::Kept);
+                let again = std::mem::take(&mut self.told_stopped);
+                self.news = Some(if again { Change::Again(step) } else { Change::Kept });
             }
             Err(error) => {
-                self.stopped = true;
-                self.news = Some(Change::Failed(format!("the timeline stops here: {error}. Training goes on")));
+                self.stop();
+                if !std::mem::replace(&mut self.told_stopped, true) || error.is_gone() {
+                    self.news = Some(Change::Failed(error));
+                }
             }
         }
     }
@@ -180,12 +216,12 @@ impl Drop for Timeline {
 
 impl Writer {
     fn start() -> Self {
-        let (jobs, to_do) = bounded::<(PathBuf, PreparedCheckpoint)>(1);
+        let (jobs, to_do) = bounded::<(PathBuf, Hold, PreparedCheckpoint)>(1);
         let (tell, done) = bounded(1);
         let thread = std::thread::Builder::new().name("headlight-timeline".into()).spawn(move || {
-            for (path, prepared) in to_do {
+            for (path, hold, prepared) in to_do {
                 let started = Instant::now();
-                let written = prepared.write(&path);
+                let written = prepared.write(&path, &hold);
                 let _ = tell.send((written, started.elapsed()));
             }
         });
@@ -196,13 +232,16 @@ impl Writer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runs::{RunFile, RunFolder};
+    use crate::text::Tokenizer;
 
     /// A timeline of these steps, of so many bytes each.
     fn of(folder: &Path, steps: [u64; 4], bytes: usize) -> Timeline {
+        let file = RunFile::new(crate::preset::first().recipe, Tokenizer::Numbers(9), String::new());
+        let run = RunFolder::create(folder, file).expect("made");
         let files = steps.map(|step| snapshot_path(folder, Step(step)));
-        fs::create_dir(files[0].parent().expect("a folder")).expect("made");
         files.iter().for_each(|file| fs::write(file, vec![0; bytes]).expect("written"));
-        Timeline::open(folder, 100)
+        Timeline::open(folder, run.hold(), 100)
     }
 
     fn there(folder: &Path, steps: [u64; 4]) -> [bool; 4] {
@@ -228,5 +267,19 @@ mod tests {
         assert!(timeline.has_room(1000) && timeline.make_room(1500) && !timeline.has_room(1000));
         assert_eq!(there(folder.path(), [0, 100, 110, 200]), [false, true, false, true]);
         assert!(timeline.make_room(9000) && timeline.steps().is_empty() && !timeline.make_room(1));
+    }
+
+    #[test]
+    fn where_there_is_room_again_steps_are_kept_again_and_a_disk_that_stays_full_is_asked_ever_more_seldom() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut timeline = of(folder.path(), [0, 100, 110, 200], 1000);
+        for patience in [1, 2, 4] {
+            assert!(timeline.make_room(1));
+            for _ in 0..patience {
+                assert!(!timeline.has_room(10));
+                timeline.saved_beside();
+            }
+            assert!(timeline.has_room(10));
+        }
     }
 }

@@ -19,7 +19,7 @@ use super::protocol::{
 };
 use super::start::{self, Opened};
 use super::timeline::Timeline;
-use crate::runs::{Kept, Owner, RunError, RunFolder, cut_roles, read_roles};
+use crate::runs::{Gap, Kept, Owner, RunFolder, read_roles};
 use crate::text::TokenId;
 use crate::train::{Sampler, Trainer, evaluate_whole};
 
@@ -64,8 +64,16 @@ struct Worker<'a> {
     /// The weights or what follows from them are no numbers any more: nothing of it is saved.
     diverged: bool,
     best: Option<f32>,
+    /// The last checkpoint is there and no good: it is put aside before another takes its place.
+    last_is_damaged: bool,
+    /// The run's folder is not where it was: nothing is saved.
+    folder_gone: bool,
+    /// The last step in the log when the run was opened.
+    logged: Step,
     log_failed: bool,
     roles_log_failed: bool,
+    /// It was told that steps are given up for want of room, and there has been none since.
+    room_told: bool,
     /// What the view's switches cost is to be measured.
     switched_due: bool,
     /// Of which step it was measured last, when that began, and how long it took.
@@ -74,13 +82,13 @@ struct Worker<'a> {
 
 impl<'a> Worker<'a> {
     fn new(spec: RunSpec, opened: Opened, outbox: &'a Outbox) -> Self {
-        let Opened { trainer, folder, device, report, history, blocked, state } = opened;
+        let Opened { trainer, folder, device, report, history, blocked, state, last_is_damaged } = opened;
         let first_look = match report.kind {
             DeviceClass::Cpu => "first look at the validation text".to_owned(),
             DeviceClass::Gpu | DeviceClass::Software => format!("preparing kernels on {}", report.name),
         };
         let looker = Looker::new(&folder, &trainer);
-        let timeline = Timeline::open(folder.path(), trainer.recipe().training.timeline_megabytes);
+        let timeline = Timeline::open(folder.path(), folder.hold(), trainer.recipe().training.timeline_megabytes);
         let evaluated =
             history.validations.last().map(|last| last.step.0).filter(|&step| step == trainer.step_count().0);
         let mut worker = Self {
@@ -106,8 +114,12 @@ impl<'a> Worker<'a> {
             unsaved: false,
             diverged: false,
             best: state.and_then(|state| state.best_validation_loss),
+            last_is_damaged,
+            folder_gone: false,
+            logged: history.steps.last().map_or(Step(0), |last| last.step),
             log_failed: false,
             roles_log_failed: false,
+            room_told: false,
             switched_due: false,
             switched: None,
         };
@@ -219,10 +231,14 @@ impl<'a> Worker<'a> {
             Command::StopMeasuring => self.stop_measuring(),
             Command::Prune => self.prune(),
             Command::Rollback => self.rollback(),
+            Command::SaveElsewhere(path) => self.save_elsewhere(&path),
         }
     }
 
     fn resume(&mut self) {
+        if self.folder_gone && !self.folder_is_back() {
+            return;
+        }
         match (&self.blocked, self.state) {
             (Some(why), _) => self.warn(why.clone()),
             (None, RunState::Paused) if self.diverged => {
@@ -257,11 +273,21 @@ impl<'a> Worker<'a> {
     fn train(&mut self, inbox: &mut Inbox<'_>) {
         if std::mem::take(&mut self.resumed) {
             let step = self.trainer.step_count();
-            let written = self.folder.log_resumed(step);
+            if self.logged < step {
+                // They were made, and there was no room to write them down.
+                let gap = Gap { from: Step(self.logged.0 + 1), to: step };
+                let written = self.folder.log_gap(gap);
+                self.log_result(written);
+            }
+            let written = self.folder.log_resumed(step).and_then(|()| self.folder.flush());
             self.log_result(written);
+            if self.folder_gone {
+                self.resumed = true;
+                return;
+            }
             self.timeline.forget_after(step);
             self.looker.forget_after(step);
-            let cleaned = cut_roles(self.folder.path(), step);
+            let cleaned = self.folder.cut_roles(step);
             self.log_result(cleaned);
             self.tell_kept();
             self.viewed_changed();
@@ -296,20 +322,27 @@ impl<'a> Worker<'a> {
         self.pending.push(report);
         self.looker.model_changed();
         self.unsaved = true;
+        if self.folder_gone {
+            return;
+        }
         let training = &self.trainer.recipe().training;
         let done = step.0 >= training.steps;
         if done || step.0.is_multiple_of(training.evaluation_interval) {
-            if !self.evaluate(inbox) {
+            if !self.evaluate(inbox) || self.folder_gone {
                 return;
             }
             self.save_checkpoint();
         }
         self.keep_step();
-        if done {
+        if self.folder_gone {
+            // It waits for a place to be saved at, also when it is done.
+        } else if done {
             self.enter(RunState::Completed);
         } else if self.spec.stop_at.is_some_and(|stop| stop <= step) {
             self.save_checkpoint();
-            self.enter(RunState::Paused);
+            if !self.folder_gone {
+                self.enter(RunState::Paused);
+            }
         }
     }
 
@@ -394,7 +427,11 @@ impl<'a> Worker<'a> {
     /// Goes back to the last checkpoint, or to the first weights where there is none.
     fn rollback(&mut self) {
         let checkpoint = match start::load_last_good(&self.folder, &self.device, self.outbox) {
-            Ok(checkpoint) => checkpoint,
+            Ok(Some(found)) => {
+                self.last_is_damaged = found.last_is_damaged;
+                Some(found.checkpoint)
+            }
+            Ok(None) => None,
             Err(error) => return self.warn(error.to_string()),
         };
         let (recipe, dataset) = (self.folder.file.recipe.clone(), self.trainer.shared_dataset());
@@ -409,6 +446,7 @@ impl<'a> Worker<'a> {
         (self.saved, self.unsaved, self.diverged) = (step, false, false);
         self.evaluated = (step > Step(0)).then_some(step.0);
         self.resumed = true;
+        self.logged = step;
         self.looker.hurry();
         // What is measured of a later step is of a past that no longer is.
         self.measuring.take_if(|measuring| measuring.step() > step);
@@ -435,21 +473,11 @@ impl<'a> Worker<'a> {
     /// Sends what waits; `false` when nobody listens any more.
     fn flush(&mut self) -> bool {
         self.sent_at = Instant::now();
-        let flushed = self.folder.flush();
-        self.log_result(flushed);
+        self.flush_log();
         if self.sampler.is_some() {
             self.outbox.wake();
         }
         self.pending.is_empty() || self.outbox.send(Event::Progress(std::mem::take(&mut self.pending)))
-    }
-
-    /// Tells a fault of the log once; training goes on without it.
-    fn log_result(&mut self, result: Result<(), RunError>) {
-        if let Err(error) = result
-            && !std::mem::replace(&mut self.log_failed, true)
-        {
-            self.warn(format!("the curve is no longer written to disk: {error}; training goes on"));
-        }
     }
 
     fn tell_saved(&self, what: String, path: &Path) {

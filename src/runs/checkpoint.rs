@@ -1,19 +1,19 @@
 //! What resume needs, in one file: weights, both moments of each, and the training state in its metadata.
 //!
-//! One file means one rename: a checkpoint is the old one or the new one, never half of each. A digest over all tensors
-//! tells an altered file from a good one.
+//! One file means one rename: a checkpoint is the old one or the new one, never half of each. A digest over all that is in it
+//! tells an altered file from a good one; `identity.rs` says how it is made.
 
 use std::collections::HashMap;
-use std::fs;
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
+use super::hold::Hold;
+use super::identity::{self, FORMAT};
 use super::weights::{Weight, load_weights, shapes_of, weights_of};
-use super::{RunError, read_bounded, write_atomic, write_whole};
+use super::{RunError, read_own, write_atomic, write_whole};
 use crate::lab::protocol::Step;
 use crate::model::{Gpt, values_of};
 use crate::recipe::ModelRecipe;
@@ -22,7 +22,6 @@ use crate::train::{AdamW, Moments};
 
 /// The largest checkpoint that is read, in bytes: three times the largest model.
 const BYTES_MAX: u64 = 3 * 4 * crate::recipe::PARAMETERS_MAX + (1 << 20);
-const FORMAT: u32 = 1;
 const STATE_KEY: &str = "headlight";
 
 /// What training needs besides weights and moments. The data's order and all randomness follow from seed and step.
@@ -58,20 +57,8 @@ impl<'a> Owner<'a> {
         Self { recipe, tokenizer }
     }
 
-    /// Dropout is left out: it is no part of the model's shape.
-    fn digest(self) -> String {
-        let ModelRecipe { layers, heads, width, context, biases, tied_head, .. } = self.recipe;
-        let mut hasher = Sha256::new();
-        let usual = *biases == true.into();
-        hasher.update(format!("{layers} {heads} {width} {context} {usual} {tied_head} "));
-        // Models of GPT-2's kind keep the digest that they had before there were others.
-        let other = ModelRecipe { dropout: 0.0, ..self.recipe.clone() };
-        if other != other.as_gpt2() {
-            // What a recipe could not say yet when a checkpoint was written must not change its owner.
-            hasher.update(format!("{other:?}").replace(", pruned: []", ""));
-        }
-        hasher.update(self.tokenizer.identity());
-        hex(hasher)
+    fn digest(self, format: u32) -> String {
+        identity::owner(format, self.recipe, self.tokenizer)
     }
 }
 
@@ -80,7 +67,7 @@ struct Header {
     format: u32,
     state: TrainingState,
     updates: u64,
-    /// [`Owner::digest`].
+    /// [`Owner::digest`] in this format.
     owner: String,
     /// Over all of the above and all tensors.
     sha256: String,
@@ -88,28 +75,16 @@ struct Header {
 
 impl Header {
     fn require(&self, owner: &Owner<'_>) -> Result<(), String> {
-        if self.owner == owner.digest() {
+        if self.owner == owner.digest(self.format) {
             return Ok(());
         }
         Err("it is of another model or another vocabulary than the run's".into())
     }
 
-    /// SHA-256 over the header and the tensors in the order of their names, which is not their order in a file.
+    /// What [`Header::sha256`] is to be.
     fn digest(&self, tensors: &[Encoded]) -> String {
-        let mut order: Vec<_> = tensors.iter().collect();
-        order.sort_by(|a, b| a.name.cmp(&b.name));
-        let mut hasher = Sha256::new();
-        hasher.update(format!("{} {:?} {} {}", self.format, self.state, self.updates, self.owner));
-        for Encoded { name, shape, bytes } in order {
-            hasher.update(format!("{name} {shape:?}"));
-            hasher.update(bytes);
-        }
-        hex(hasher)
+        identity::contents(self.format, &self.state, self.updates, &self.owner, tensors)
     }
-}
-
-fn hex(hasher: Sha256) -> String {
-    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The parts of a checkpoint's tensor names: `model.`, `first_moment.`, `second_moment.` before the weight's own name.
@@ -172,7 +147,7 @@ impl Checkpoint {
 
     /// Header and tensors of a checkpoint, in the order of [`PARTS`], if they are whole: with `moments` or without.
     fn read(path: &Path, moments: bool) -> Result<(Header, [HashMap<String, Weight>; 3]), RunError> {
-        let bytes = read_bounded(path, BYTES_MAX)?;
+        let bytes = read_own(path, BYTES_MAX)?;
         let damaged = |fault: String| RunError::damaged(path, fault);
         let broken = |error| damaged(format!("not a whole safetensors file ({error}); it may be cut short"));
         let file = SafeTensors::deserialize(&bytes).map_err(broken)?;
@@ -182,11 +157,14 @@ impl Checkpoint {
             header.ok_or_else(|| damaged("not a checkpoint of Headlight (its metadata lacks the state)".into()))?;
         // RON reads back the very number that was written, which JSON's reader does not promise.
         let header: Header = ron::from_str(header).map_err(|error| damaged(format!("unreadable state: {error}")))?;
-        if header.format != FORMAT {
-            return Err(damaged(format!(
-                "checkpoint format {} is not known to this program (it reads {FORMAT})",
+        if !(1..=FORMAT).contains(&header.format) {
+            let fault = format!(
+                "checkpoint format {} is not known to this program (it reads 1 to {FORMAT}): take the newer Headlight \
+                 that wrote it",
                 header.format
-            )));
+            );
+            // It may be whole: nothing older stands in for it.
+            return Err(RunError::Refused { path: path.to_owned(), fault });
         }
         let TrainingState { learning_rate, final_learning_rate, elapsed_secs, .. } = header.state;
         if ![learning_rate, final_learning_rate, elapsed_secs].iter().all(|number| (0.0..1e12).contains(number)) {
@@ -233,25 +211,24 @@ impl PreparedCheckpoint {
             }
         }
         all.extend(weights.into_iter().map(|weight| Weight { name: format!("{}{}", PARTS[0], weight.name), ..weight }));
-        let (owner, sha256) = (owner.digest(), String::new());
+        let (owner, sha256) = (owner.digest(FORMAT), String::new());
         Self { header: Header { format: FORMAT, state, updates: optimizer.updates(), owner, sha256 }, weights: all }
     }
 
-    /// Writes it beside `path` and renames it there, without waiting for the disk. Returns its size in bytes.
+    /// Writes it beside `path`, in the run folder that is held, and renames it there, without waiting for the disk.
+    /// Returns its size in bytes.
     ///
     /// # Errors
-    /// If the file cannot be written; the old one is untouched then.
-    pub fn write(self, path: &Path) -> Result<u64, RunError> {
+    /// If the folder is gone or the file cannot be written; the old one is untouched then.
+    pub fn write(self, path: &Path, hold: &Hold) -> Result<u64, RunError> {
         let bytes = self.encode(path)?;
+        hold.check_for(path)?;
         write_whole(path, &bytes)?;
         Ok(bytes.len() as u64)
     }
 
     fn encode(self, path: &Path) -> Result<Vec<u8>, RunError> {
         let Self { mut header, weights } = self;
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder).map_err(RunError::io(folder))?;
-        }
         let tensors: Vec<_> = weights.into_iter().map(Encoded::new).collect();
         header.sha256 = header.digest(&tensors);
         let header = ron::to_string(&header).map_err(|error| RunError::damaged(path, error))?;
@@ -261,9 +238,9 @@ impl PreparedCheckpoint {
 
 /// A tensor as its bytes in a file.
 pub(super) struct Encoded {
-    name: String,
-    shape: Vec<usize>,
-    bytes: Vec<u8>,
+    pub name: String,
+    pub shape: Vec<usize>,
+    pub bytes: Vec<u8>,
 }
 
 impl Encoded {

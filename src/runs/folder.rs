@@ -1,21 +1,25 @@
 //! One run's folder on disk, and the log of what was observed.
 
-use std::fs::{self, File, TryLockError};
-use std::io::{BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::fmt;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{PART, RunError, read_bounded, write_atomic};
+use super::hold::{
+    CHECKPOINTS, Hold, LOG_FILE, RECIPE_FILE, ROLES_FILE, TOKENIZER_FILE, clear_unfinished, make_folders,
+    refuse_strangers, unfinished,
+};
+use super::log::{Gap, Line, Log};
+use super::{RunError, folder_beside, put_in_place, read_own, write_atomic};
+use crate::files::{self, Links};
 use crate::lab::protocol::{Step, StepReport, ValidationReport};
-use crate::recipe::Recipe;
+use crate::recipe::{Recipe, TextSource};
 use crate::text::{CharTokenizer, TOKENIZER_BYTES_MAX, Tokenizer, VOCABULARY_MAX};
 
 /// In format 1 every tokenizer was one of characters, and stood there as their string.
 const FORMAT: u32 = 2;
-const RECIPE_FILE: &str = "recipe.ron";
-const TOKENIZER_FILE: &str = "tokenizer.json";
 /// A recipe with the largest vocabulary stays well under this.
 const RECIPE_BYTES_MAX: u64 = 16 << 20;
 
@@ -24,9 +28,10 @@ const RECIPE_BYTES_MAX: u64 = 16 << 20;
 pub struct RunFile {
     pub recipe: Recipe,
     pub tokenizer: Tokenizer,
-    /// SHA-256 of the text as it lay in its file.
+    /// What tells its text from others: as [`Dataset::digest`](crate::text::Dataset::digest), in older runs SHA-256 of the
+    /// file as it lay there.
     pub text_digest: String,
-    /// Where it was forked from.
+    /// Where it was forked from; a name alone where that is not known to this machine.
     pub parent: Option<Parent>,
 }
 
@@ -40,9 +45,9 @@ pub struct Parent {
 /// `recipe.ron` as it is written; `T` is [`KeptTokenizer`], in format 1 the characters alone.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Stored<T> {
+pub(super) struct Stored<T> {
     format: u32,
-    recipe: Recipe,
+    pub(super) recipe: Recipe,
     tokenizer: T,
     text_digest: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -50,7 +55,7 @@ struct Stored<T> {
 }
 
 #[derive(Serialize, Deserialize)]
-enum KeptTokenizer {
+pub(super) enum KeptTokenizer {
     Characters(CharTokenizer),
     /// It lies beside, as `tokenizer.json`.
     Bpe {
@@ -71,17 +76,39 @@ impl RunFile {
     }
 
     fn read(folder: &Path) -> Result<Self, RunError> {
-        let Stored { recipe, tokenizer, text_digest, parent, .. } = Stored::read(folder)?;
+        let Stored { mut recipe, tokenizer, text_digest, parent, .. } = Stored::read(folder)?;
         let tokenizer = match tokenizer {
             KeptTokenizer::Characters(characters) => Tokenizer::Characters(characters),
             KeptTokenizer::Numbers(rows) => Tokenizer::Numbers(rows),
             KeptTokenizer::Bpe { rows } => {
                 let path = folder.join(TOKENIZER_FILE);
-                let json = read_bounded(&path, TOKENIZER_BYTES_MAX)?;
+                let json = read_own(&path, TOKENIZER_BYTES_MAX)?;
                 Tokenizer::from_json(&json, rows).map_err(|fault| RunError::damaged(&path, fault))?
             }
         };
+        let absolute = std::path::absolute(folder).map_err(RunError::io(folder))?;
+        // What was given away says the text's name alone: it may lie in the folder.
+        if let TextSource::File(path) = &mut recipe.data.text
+            && path.is_relative()
+        {
+            *path = absolute.join(&*path);
+        }
+        let parent = parent.map(|parent| match parent.run.strip_prefix("..") {
+            Ok(name) => Parent { run: absolute.with_file_name(name), ..parent },
+            Err(_) => parent,
+        });
         Ok(Self { recipe, tokenizer, text_digest, parent })
+    }
+
+    /// What may be given away: nothing of this machine, of the text and the parent only their names.
+    fn without_places(&self) -> Self {
+        let name = |path: &Path| PathBuf::from(path.file_name().unwrap_or_default());
+        let mut given = self.clone();
+        if let TextSource::File(path) = &mut given.recipe.data.text {
+            *path = name(path);
+        }
+        given.parent = given.parent.map(|parent| Parent { run: name(&parent.run), ..parent });
+        given
     }
 
     /// Writes it into the folder of a new run.
@@ -95,6 +122,7 @@ impl RunFile {
             }
         };
         let Self { recipe, text_digest, parent, .. } = self.clone();
+        let parent = parent.map(|parent| kept_parent(parent, folder)).transpose().map_err(RunError::io(folder))?;
         let stored = Stored { format: FORMAT, recipe, tokenizer, text_digest, parent };
         let path = folder.join(RECIPE_FILE);
         let text = ron::ser::to_string_pretty(&stored, ron::ser::PrettyConfig::default());
@@ -104,16 +132,28 @@ impl RunFile {
     }
 }
 
+/// A parent as it is kept in the folder of a run: one that lies beside by a path that needs neither this machine nor its
+/// user's name, any other by its name alone.
+fn kept_parent(parent: Parent, folder: &Path) -> std::io::Result<Parent> {
+    if parent.run.is_relative() {
+        return Ok(parent);
+    }
+    let name = parent.run.file_name().unwrap_or_default();
+    let beside = parent.run.parent() == std::path::absolute(folder)?.parent();
+    Ok(Parent { run: if beside { Path::new("..").join(name) } else { PathBuf::from(name) }, ..parent })
+}
+
 impl Stored<KeptTokenizer> {
-    fn read(folder: &Path) -> Result<Self, RunError> {
+    pub(super) fn read(folder: &Path) -> Result<Self, RunError> {
         let path = folder.join(RECIPE_FILE);
         if !folder.is_dir() {
             return Err(RunError::Missing { path: folder.to_owned() });
         }
-        if !path.is_file() {
+        if fs::symlink_metadata(&path).is_err_and(|cause| cause.kind() == std::io::ErrorKind::NotFound) {
             return Err(RunError::NotARun { path: folder.to_owned() });
         }
-        let bytes = read_bounded(&path, RECIPE_BYTES_MAX)?;
+        refuse_strangers(folder)?;
+        let bytes = read_own(&path, RECIPE_BYTES_MAX)?;
         let stored = match ron::de::from_bytes::<Version>(&bytes) {
             Ok(Version { format: 1 }) => {
                 let Stored { format, recipe, tokenizer, text_digest, parent } =
@@ -147,84 +187,12 @@ impl<T: DeserializeOwned> Stored<T> {
     }
 }
 
-/// One line of `metrics.jsonl`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "lowercase")]
-enum Line {
-    Step(StepReport),
-    Validation(ValidationReport),
-    /// Training went on from here: what was observed past it is void.
-    Resumed {
-        step: Step,
-    },
-}
-
-/// The curves of a run as its log tells them.
-#[derive(Debug, Clone)]
-pub struct Curves {
-    pub recipe: Recipe,
-    pub steps: Vec<StepReport>,
-    pub validations: Vec<ValidationReport>,
-    /// Lines that could not be read, which a `kill -9` may leave at the end.
-    pub unreadable: usize,
-}
-
-impl Curves {
-    fn push(&mut self, line: Line) {
-        let last = match line {
-            Line::Resumed { step } => step.0,
-            Line::Step(StepReport { step, .. }) => step.0.saturating_sub(1),
-            Line::Validation(_) => u64::MAX,
-        };
-        while self.steps.last().is_some_and(|report| report.step.0 > last) {
-            self.steps.pop();
-        }
-        if let Line::Resumed { step } = line {
-            while self.validations.pop_if(|later| later.step > step).is_some() {}
-        }
-        match line {
-            Line::Step(report) => self.steps.push(report),
-            // The look before a resume at the same step is made again.
-            Line::Validation(report) => {
-                while self.validations.pop_if(|later| later.step >= report.step).is_some() {}
-                self.validations.push(report);
-            }
-            Line::Resumed { .. } => {}
-        }
-    }
-}
-
-/// Reads the curves of a run folder, also while another program trains in it.
-///
-/// # Errors
-/// If it is no run folder or its recipe is damaged; unreadable lines of the log are counted and left out.
-pub fn read_curves(folder: &Path) -> Result<Curves, RunError> {
-    let Stored { recipe, .. } = Stored::read(folder)?;
-    let mut curves = Curves { recipe, steps: Vec::new(), validations: Vec::new(), unreadable: 0 };
-    let path = folder.join("metrics.jsonl");
-    let Ok(file) = File::open(&path) else { return Ok(curves) };
-    // A line is short; a file without line ends must not be read as one endless line.
-    let mut reader = BufReader::new(file);
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        let read = reader.by_ref().take(4096).read_until(b'\n', &mut line).map_err(RunError::io(&path))?;
-        if read == 0 {
-            return Ok(curves);
-        }
-        match serde_json::from_slice(&line) {
-            Ok(line) => curves.push(line),
-            Err(_) => curves.unreadable += 1,
-        }
-    }
-}
-
 /// An open run folder. Only one at a time can hold it: the log is locked.
 #[derive(Debug)]
 pub struct RunFolder {
-    path: PathBuf,
+    hold: Hold,
     pub file: RunFile,
-    log: BufWriter<File>,
+    log: Log,
 }
 
 impl RunFolder {
@@ -235,8 +203,9 @@ impl RunFolder {
     pub fn create(path: &Path, file: RunFile) -> Result<Self, RunError> {
         Self::refuse_occupied(path)?;
         fs::create_dir_all(path).map_err(RunError::io(path))?;
+        make_folders(path)?;
         file.write(path)?;
-        Ok(Self { path: path.to_owned(), file, log: Self::open_log(path)? })
+        Self::with_log(path, file)
     }
 
     /// Whether a new run may be kept here.
@@ -244,7 +213,7 @@ impl RunFolder {
     /// # Errors
     /// If something is there already.
     pub fn refuse_occupied(path: &Path) -> Result<(), RunError> {
-        let own = |entry: &fs::DirEntry| entry.file_name().to_string_lossy().ends_with(PART);
+        let own = |entry: &fs::DirEntry| entry.file_name().to_str().and_then(unfinished).is_some();
         let occupied = fs::read_dir(path).is_ok_and(|entries| entries.flatten().any(|entry| !own(&entry)));
         if occupied || path.is_file() { Err(RunError::Occupied { path: path.to_owned() }) } else { Ok(()) }
     }
@@ -252,19 +221,18 @@ impl RunFolder {
     /// Opens the folder of an older run.
     ///
     /// # Errors
-    /// If it is no run, is damaged, or is open elsewhere.
+    /// If it is no run, is damaged, holds what is no file of its own, or is open elsewhere.
     pub fn open(path: &Path) -> Result<Self, RunError> {
         let file = RunFile::read(path)?;
-        let log = Self::open_log(path)?;
-        // The lock is ours: what an earlier program was killed in the middle of writing is nobody's.
-        for folder in [path.to_owned(), path.join("checkpoint"), path.join("snapshots")] {
-            for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-                if entry.file_name().to_string_lossy().ends_with(PART) {
-                    let _ = fs::remove_file(entry.path());
-                }
-            }
-        }
-        Ok(Self { path: path.to_owned(), file, log })
+        let folder = Self::with_log(path, file)?;
+        clear_unfinished(path);
+        make_folders(path)?;
+        Ok(folder)
+    }
+
+    fn with_log(path: &Path, file: RunFile) -> Result<Self, RunError> {
+        let log = Log::open(path)?;
+        Ok(Self { hold: Hold::new(path, log.identity(path)?), file, log })
     }
 
     /// Reads what a run was made from without locking it: for looking at it while it trains.
@@ -275,43 +243,121 @@ impl RunFolder {
         RunFile::read(path)
     }
 
-    fn open_log(folder: &Path) -> Result<BufWriter<File>, RunError> {
-        let path = folder.join("metrics.jsonl");
-        let open = File::options().read(true).append(true).create(true).open(&path);
-        let mut log = open.map_err(RunError::io(&path))?;
-        match log.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(RunError::Locked { path: folder.to_owned() }),
-            // Some network file systems know no locks: then the folder is used without one.
-            Err(TryLockError::Error(_)) => {}
-        }
-        // A line cut short by a kill must not swallow the next one.
-        let length = log.seek(SeekFrom::End(0)).map_err(RunError::io(&path))?;
-        if length > 0 {
-            let mut last = [0];
-            log.seek(SeekFrom::End(-1)).and_then(|_| log.read_exact(&mut last)).map_err(RunError::io(&path))?;
-            if last != *b"\n" {
-                log.write_all(b"\n").map_err(RunError::io(&path))?;
-            }
-        }
-        Ok(BufWriter::new(log))
-    }
-
     #[must_use]
     pub fn path(&self) -> &Path {
-        &self.path
+        &self.hold.folder
+    }
+
+    /// What is asked before something is written into the folder.
+    #[must_use]
+    pub const fn hold(&self) -> &Hold {
+        &self.hold
+    }
+
+    /// Whether the folder is where it was; where it is not, says where it lies now if the system knows.
+    ///
+    /// # Errors
+    /// [`RunError::Gone`] when it was moved, deleted or replaced.
+    pub fn check(&self) -> Result<(), RunError> {
+        self.hold.check().map_err(|error| match error {
+            RunError::Gone { path, .. } => {
+                let now = self.found().map_or_else(String::new, |found| format!(" (it is {} now)", found.display()));
+                RunError::Gone { path, now }
+            }
+            error => error,
+        })
+    }
+
+    /// Where the folder lies now, by the log that is open.
+    fn found(&self) -> Option<PathBuf> {
+        #[cfg(target_os = "linux")]
+        {
+            use std::os::fd::AsRawFd;
+            let log = fs::read_link(format!("/proc/self/fd/{}", self.log.file.as_raw_fd())).ok()?;
+            let folder = log.parent()?;
+            self.hold.is_at(folder).is_ok_and(|is_there| is_there).then(|| folder.to_owned())
+        }
+        #[cfg(not(target_os = "linux"))]
+        None
+    }
+
+    /// Goes on in another place: in this run's folder where that lies now, or else in a new folder, which gets all that is
+    /// still known of the run. Steps that were kept before stay behind.
+    ///
+    /// # Errors
+    /// If something else is there already, or it cannot be written.
+    pub fn go_on_at(&mut self, path: &Path) -> Result<(), RunError> {
+        if self.hold.is_at(path)? {
+            self.hold = self.hold.clone().moved(path);
+            return Ok(());
+        }
+        Self::refuse_occupied(path)?;
+        let roles = self.found().map(|found| found.join(ROLES_FILE));
+        let beside = folder_beside(path)?;
+        let made = Self::create(&beside, self.file.clone()).and_then(|other| {
+            if let Some(roles) = roles.and_then(|roles| files::read(&roles, Links::Refused, RECIPE_BYTES_MAX).ok()) {
+                write_atomic(&beside.join(ROLES_FILE), &roles)?;
+            }
+            Ok(other)
+        });
+        let other = match made {
+            Ok(other) => other,
+            Err(error) => {
+                let _ = fs::remove_dir_all(&beside);
+                return Err(error);
+            }
+        };
+        put_in_place(&beside, path)?;
+        let Self { hold, log, .. } = other;
+        self.log.move_to(log).map_err(RunError::io(&path.join(LOG_FILE)))?;
+        self.hold = hold.moved(path);
+        Ok(())
+    }
+
+    /// The text that the run learns from lies elsewhere now.
+    ///
+    /// # Errors
+    /// If the recipe cannot be written; the old one is there then.
+    pub fn set_text(&mut self, text: TextSource) -> Result<(), RunError> {
+        self.check()?;
+        let mut file = self.file.clone();
+        file.recipe.data.text = text;
+        file.write(self.path())?;
+        self.file = file;
+        Ok(())
     }
 
     /// The file of a kept checkpoint, whether or not it is there.
     #[must_use]
     pub fn checkpoint(&self, kept: Kept) -> PathBuf {
-        kept.path(&self.path)
+        kept.path(self.path())
+    }
+
+    /// Puts the last checkpoint, which cannot be read, under another name, so that what is saved next does not replace it.
+    /// Returns that name; `None` where there is none.
+    ///
+    /// # Errors
+    /// If it cannot be renamed.
+    pub fn set_last_aside(&self) -> Result<Option<PathBuf>, RunError> {
+        self.check()?;
+        let last = self.checkpoint(Kept::Last);
+        if fs::symlink_metadata(&last).is_err() {
+            return Ok(None);
+        }
+        let name = |number: u32| match number {
+            1 => "last.damaged.safetensors".to_owned(),
+            _ => format!("last.damaged-{number}.safetensors"),
+        };
+        let mut names = (1..).map(|number| last.with_file_name(name(number)));
+        let aside = names.find(|path| fs::symlink_metadata(path).is_err()).unwrap_or_default();
+        fs::rename(&last, &aside).map_err(RunError::io(&aside))?;
+        Ok(Some(aside))
     }
 
     /// Appends one step to the log; call [`flush`](Self::flush) now and then.
     ///
     /// # Errors
-    /// If the disk is full or gone.
+    /// If the disk is full or gone, or the folder is.
     pub fn log_step(&mut self, report: StepReport) -> Result<(), RunError> {
         self.append(&Line::Step(report))
     }
@@ -332,18 +378,36 @@ impl RunFolder {
         self.append(&Line::Resumed { step })
     }
 
-    fn append(&mut self, line: &Line) -> Result<(), RunError> {
-        let path = self.path.join("metrics.jsonl");
-        let text = serde_json::to_string(line).map_err(|error| RunError::damaged(&path, error))?;
-        writeln!(self.log, "{text}").map_err(RunError::io(&path))
+    /// Marks steps that the log does not have.
+    ///
+    /// # Errors
+    /// As [`log_step`](Self::log_step).
+    pub fn log_gap(&mut self, gap: Gap) -> Result<(), RunError> {
+        self.append(&Line::Gap(gap))
     }
 
-    /// Hands the log's lines to the system, so that a kill of this process loses none.
+    /// The gap that was marked in the log since this was asked last.
+    pub const fn take_marked_gap(&mut self) -> Option<Gap> {
+        self.log.marked.take()
+    }
+
+    fn append(&mut self, line: &Line) -> Result<(), RunError> {
+        let due = self.log.push(line).map_err(|error| RunError::damaged(&self.path().join(LOG_FILE), error))?;
+        if due { self.flush() } else { Ok(()) }
+    }
+
+    /// Hands the log's lines to the system, so that a kill of this process loses none. What finds no room waits for the
+    /// next time.
     ///
     /// # Errors
     /// As [`log_step`](Self::log_step).
     pub fn flush(&mut self) -> Result<(), RunError> {
-        self.log.flush().map_err(RunError::io(&self.path.join("metrics.jsonl")))
+        if self.log.is_empty() {
+            return Ok(());
+        }
+        self.check()?;
+        let path = self.path().join(LOG_FILE);
+        self.log.write().map_err(RunError::io(&path))
     }
 }
 
@@ -360,52 +424,53 @@ impl Kept {
     /// Its file in a run folder, whether or not it is there.
     #[must_use]
     pub fn path(self, folder: &Path) -> PathBuf {
-        folder.join("checkpoint").join(match self {
+        folder.join(CHECKPOINTS).join(match self {
             Self::Last => "last.safetensors",
             Self::Best => "best.safetensors",
         })
     }
 }
 
-/// Copies what resume needs of a run into another folder: recipe, tokenizer, log and checkpoints. Returns the bytes
-/// copied.
+impl fmt::Display for Kept {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Last => "last",
+            Self::Best => "best",
+        })
+    }
+}
+
+/// Copies what resume needs of a run into another folder: recipe, tokenizer, log and checkpoints. Of the text and of a
+/// parent the recipe then says the names alone. Returns the bytes copied.
 ///
 /// # Errors
 /// If `from` is no run, has no checkpoint yet, or `to` is not empty or cannot be written.
 pub fn copy_run(from: &Path, to: &Path) -> Result<u64, RunError> {
-    Stored::read(from)?;
-    if !Kept::Last.path(from).is_file() {
+    let file = RunFile::read(from)?;
+    let there = |kept: Kept| fs::symlink_metadata(kept.path(from)).is_ok_and(|found| found.is_file());
+    if !there(Kept::Last) && !there(Kept::Best) {
         return Err(RunError::NoCheckpoint { path: from.to_owned(), kept: Kept::Last });
     }
     RunFolder::refuse_occupied(to)?;
-    let checkpoints = to.join("checkpoint");
-    fs::create_dir_all(&checkpoints).map_err(RunError::io(&checkpoints))?;
+    fs::create_dir_all(to).map_err(RunError::io(to))?;
+    make_folders(to)?;
     let mut total = 0;
-    // The recipe comes last: a folder without it is no run.
-    let checkpoints = [Kept::Last, Kept::Best].map(|kept| kept.path(Path::new("")));
-    let parts = checkpoints.into_iter().chain(["metrics.jsonl", TOKENIZER_FILE, RECIPE_FILE].map(PathBuf::from));
+    let parts =
+        [Kept::Last, Kept::Best].map(|kept| kept.path(Path::new(""))).into_iter().chain([PathBuf::from(LOG_FILE)]);
     for part in parts {
-        let source = from.join(&part);
-        if source.is_file() {
-            total += fs::copy(&source, to.join(&part)).map_err(RunError::io(&to.join(&part)))?;
+        let (source, target) = (from.join(&part), to.join(&part));
+        if fs::symlink_metadata(&source).is_ok() {
+            let mut file = files::open(&source, Links::Refused).map_err(RunError::file(&source))?;
+            let copied = fs::File::create_new(&target).and_then(|mut copy| std::io::copy(&mut file, &mut copy));
+            total += copied.map_err(RunError::io(&target))?;
         }
     }
+    // The recipe comes last: a folder without it is no run.
+    file.without_places().write(to)?;
+    for name in [TOKENIZER_FILE, RECIPE_FILE] {
+        total += fs::metadata(to.join(name)).map_or(0, |written| written.len());
+    }
     Ok(total)
-}
-
-/// Copies the curves of a run up to a step into the open folder of another.
-///
-/// # Errors
-/// If they cannot be read or written.
-pub fn copy_log(from: &Path, to: &mut RunFolder, last: Step) -> Result<(), RunError> {
-    let curves = read_curves(from)?;
-    for report in curves.steps.into_iter().filter(|report| report.step <= last) {
-        to.log_step(report)?;
-    }
-    for report in curves.validations.into_iter().filter(|report| report.step <= last) {
-        to.log_validation(report)?;
-    }
-    to.flush()
 }
 
 /// Where the window keeps runs: `$HEADLIGHT_HOME/runs`, else in the user's data folder.

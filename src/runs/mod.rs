@@ -5,29 +5,38 @@
 //!   recipe.ron                     format version, recipe, tokenizer, digest of the text
 //!   tokenizer.json                 the tokenizer that came with the model, where one did
 //!   metrics.jsonl                  one line an observation, appended, never rewritten
+//!   roles.jsonl                    what the heads did at the kept steps
 //!   checkpoint/last.safetensors    weights, both moments of each, and the step: what resume needs
 //!   checkpoint/best.safetensors    the same at the lowest validation loss
+//!   snapshots/                     the kept steps of the timeline
 //! ```
 //!
-//! Nothing that was there is replaced before the new thing is whole: files are written beside and renamed.
+//! Nothing that was there is replaced before the new thing is whole: files are written beside and renamed. An open folder is
+//! held by its log: one that was moved, deleted or replaced is not written to, and no part of it is made anew. In it are
+//! files and folders of its own, no links, pipes or devices; what lies there beside is left alone.
 
 mod checkpoint;
 mod export;
 mod folder;
+mod hold;
+mod identity;
+mod log;
 mod snapshots;
 pub mod transformers;
 mod weights;
 
 pub use checkpoint::{Checkpoint, Owner, PreparedCheckpoint, TrainingState};
 pub use export::export_safetensors;
-pub use folder::{Curves, Kept, Parent, RunFile, RunFolder, copy_log, copy_run, default_root, new_folder, read_curves};
-pub use snapshots::{
-    cut_roles, find_snapshot, is_worth_keeping, kept_steps, log_roles, missed_least, read_roles, snapshot_path,
-};
+pub use folder::{Kept, Parent, RunFile, RunFolder, copy_run, default_root, new_folder};
+pub use hold::Hold;
+pub use log::{Curves, Gap, copy_log, read_curves};
+pub use snapshots::{find_snapshot, is_worth_keeping, kept_steps, missed_least, read_roles, snapshot_path};
 
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::fs;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+
+use crate::files::{self, FileFault, Links};
 
 /// Something is wrong with a file of a run. Every message names the file and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +53,12 @@ pub enum RunError {
     Locked { path: PathBuf },
     #[error("{}: {fault}", path.display())]
     Damaged { path: PathBuf, fault: String },
-    #[error("{} has no {kept:?} checkpoint yet (there is one after the first evaluation)", path.display())]
+    /// It is not what a run folder holds, or of a newer program: nothing stands in for it and nothing replaces it.
+    #[error("{}: {fault}", path.display())]
+    Refused { path: PathBuf, fault: String },
+    #[error("{} is no longer the folder of this run: it was moved, deleted or replaced{now}", path.display())]
+    Gone { path: PathBuf, now: String },
+    #[error("{} has no {kept} checkpoint yet (there is one after the first evaluation)", path.display())]
     NoCheckpoint { path: PathBuf, kept: Kept },
     #[error("{} does not keep step {step}: {kept}", path.display())]
     NotKept { path: PathBuf, step: u64, kept: String },
@@ -58,6 +72,31 @@ impl RunError {
             if matches!(cause.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
     }
 
+    /// Whether the file is there and no good, so that an older one may stand in for it.
+    #[must_use]
+    pub const fn is_damage(&self) -> bool {
+        matches!(self, Self::Damaged { .. })
+    }
+
+    /// Whether the file is not there.
+    #[must_use]
+    pub fn is_absence(&self) -> bool {
+        matches!(self, Self::Io { cause, .. } if cause.kind() == io::ErrorKind::NotFound)
+    }
+
+    /// Whether the run's folder is not where it was.
+    #[must_use]
+    pub const fn is_gone(&self) -> bool {
+        matches!(self, Self::Gone { .. })
+    }
+
+    fn file(path: &Path) -> impl FnOnce(FileFault) -> Self {
+        move |fault| match fault {
+            FileFault::Io(cause) => Self::Io { path: path.to_owned(), cause },
+            other => Self::Refused { path: path.to_owned(), fault: other.to_string() },
+        }
+    }
+
     pub(crate) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |cause| Self::Io { path: path.to_owned(), cause }
     }
@@ -67,8 +106,7 @@ impl RunError {
     }
 }
 
-/// The ending of a file that is not whole yet.
-const PART: &str = ".part";
+use hold::PART;
 
 /// Writes a whole file so that a reader sees the old one or the new one, also after `kill -9` or a full disk.
 ///
@@ -88,7 +126,15 @@ fn put(path: &Path, bytes: &[u8], wait: bool) -> Result<(), RunError> {
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let beside = path.with_file_name(format!(".{name}.{}{PART}", std::process::id()));
     let write = || {
-        let mut file = File::create(&beside)?;
+        // Nothing that lies there is written through: a link would lead elsewhere. Of that name it is ours to take away.
+        let create = || fs::File::create_new(&beside);
+        let mut file = match create() {
+            Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => {
+                fs::remove_file(&beside)?;
+                create()?
+            }
+            created => created?,
+        };
         file.write_all(bytes)?;
         if wait {
             file.sync_all()?;
@@ -130,18 +176,12 @@ pub(crate) fn put_in_place(beside: &Path, path: &Path) -> Result<(), RunError> {
     })
 }
 
-/// Reads a file whose size is checked before memory is taken for it.
+/// Reads a file of the user's, which may be a link, after its size is checked.
 fn read_bounded(path: &Path, bytes_max: u64) -> Result<Vec<u8>, RunError> {
-    // Asked before opening: opening a pipe would wait for its other end.
-    let metadata = fs::metadata(path).map_err(RunError::io(path))?;
-    if !metadata.is_file() {
-        return Err(RunError::damaged(path, "it is not a file"));
-    }
-    if metadata.len() > bytes_max {
-        return Err(RunError::damaged(path, format!("{} bytes are too many for such a file", metadata.len())));
-    }
-    let file = File::open(path).map_err(RunError::io(path))?;
-    let mut bytes = Vec::with_capacity(metadata.len() as usize);
-    file.take(bytes_max).read_to_end(&mut bytes).map_err(RunError::io(path))?;
-    Ok(bytes)
+    files::read(path, Links::Followed, bytes_max).map_err(RunError::file(path))
+}
+
+/// Reads a file of a run folder, where no links are, after its size is checked.
+fn read_own(path: &Path, bytes_max: u64) -> Result<Vec<u8>, RunError> {
+    files::read(path, Links::Refused, bytes_max).map_err(RunError::file(path))
 }

@@ -1,21 +1,24 @@
 //! The timeline of a run: checkpoints of many of its steps, in `snapshots/`, and which of them are worth keeping.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::{RunError, write_atomic};
+use super::hold::{ROLES_FILE, SNAPSHOTS};
+use super::log::Lines;
+use super::{RunError, RunFolder, write_atomic};
+use crate::files;
 use crate::lab::protocol::{RoleReport, Step};
 
-const FOLDER: &str = "snapshots";
-const ROLES_FILE: &str = "roles.jsonl";
+/// The largest record of roles that is read, in bytes.
+const ROLES_BYTES_MAX: u64 = 4 << 30;
 /// A line of roles of the largest model stays under this.
 const ROLES_LINE_MAX: u64 = 4 << 20;
 
 /// Where a step's checkpoint is kept, whether or not it is there.
 #[must_use]
 pub fn snapshot_path(run: &Path, step: Step) -> PathBuf {
-    run.join(FOLDER).join(format!("step-{:06}.safetensors", step.0))
+    run.join(SNAPSHOTS).join(format!("step-{:06}.safetensors", step.0))
 }
 
 /// Where a kept step's checkpoint is.
@@ -24,7 +27,7 @@ pub fn snapshot_path(run: &Path, step: Step) -> PathBuf {
 /// If it is not kept; says which are.
 pub fn find_snapshot(run: &Path, step: Step) -> Result<PathBuf, RunError> {
     let path = snapshot_path(run, step);
-    if path.is_file() {
+    if fs::symlink_metadata(&path).is_ok_and(|found| found.is_file()) {
         return Ok(path);
     }
     Err(RunError::NotKept { path: run.to_owned(), step: step.0, kept: kept_text(run) })
@@ -33,12 +36,14 @@ pub fn find_snapshot(run: &Path, step: Step) -> Result<PathBuf, RunError> {
 /// The kept steps of a run in rising order, with the bytes of each.
 #[must_use]
 pub fn kept_steps(run: &Path) -> Vec<(Step, u64)> {
-    let entries = fs::read_dir(run.join(FOLDER)).into_iter().flatten().flatten();
+    let entries = fs::read_dir(run.join(SNAPSHOTS)).into_iter().flatten().flatten();
     let mut kept: Vec<_> = entries
         .filter_map(|entry| {
             let name = entry.file_name();
             let step = name.to_str()?.strip_prefix("step-")?.strip_suffix(".safetensors")?.parse().ok()?;
-            Some((Step(step), entry.metadata().ok()?.len()))
+            // Of the entry itself: a link is no kept step.
+            let metadata = entry.metadata().ok().filter(fs::Metadata::is_file)?;
+            Some((Step(step), metadata.len()))
         })
         .collect();
     kept.sort_unstable();
@@ -69,25 +74,42 @@ pub fn missed_least(kept: &[Step], spared: &[Step]) -> Option<usize> {
     may_go.min_by(|&one, &other| gap(one).total_cmp(&gap(other)))
 }
 
-/// Appends what the heads did at a step to the run's record.
-///
-/// # Errors
-/// If the disk is full or gone.
-pub fn log_roles(run: &Path, report: &RoleReport) -> Result<(), RunError> {
+impl RunFolder {
+    /// Appends what the heads did at a step to the run's record.
+    ///
+    /// # Errors
+    /// If the disk is full or gone, or the folder is.
+    pub fn log_roles(&self, report: &RoleReport) -> Result<(), RunError> {
+        self.check()?;
+        append_roles(self.path(), report)
+    }
+
+    /// Takes what is later than `last` out of the record: training goes on from there, perhaps another way.
+    ///
+    /// # Errors
+    /// As [`log_roles`](Self::log_roles).
+    pub fn cut_roles(&self, last: Step) -> Result<(), RunError> {
+        self.check()?;
+        cut_roles(self.path(), last)
+    }
+}
+
+fn append_roles(run: &Path, report: &RoleReport) -> Result<(), RunError> {
     let path = run.join(ROLES_FILE);
     let mut line = serde_json::to_string(report).map_err(|error| RunError::damaged(&path, error))?;
     line.push('\n');
-    let mut file = fs::File::options().append(true).create(true).open(&path).map_err(RunError::io(&path))?;
-    file.write_all(line.as_bytes()).map_err(RunError::io(&path))
+    let mut file = files::open_to_append(&path).map_err(RunError::file(&path))?;
+    let before = file.metadata().map_err(RunError::io(&path))?.len();
+    file.write_all(line.as_bytes()).map_err(|cause| {
+        // Half a line would swallow the next one.
+        let _ = file.set_len(before);
+        RunError::Io { path, cause }
+    })
 }
 
-/// Takes what is later than `last` out of the record: training goes on from there, perhaps another way.
-///
-/// # Errors
-/// As [`log_roles`].
-pub fn cut_roles(run: &Path, last: Step) -> Result<(), RunError> {
+fn cut_roles(run: &Path, last: Step) -> Result<(), RunError> {
     let path = run.join(ROLES_FILE);
-    if !path.is_file() {
+    if fs::symlink_metadata(&path).is_err() {
         return Ok(());
     }
     let mut text = String::new();
@@ -101,21 +123,18 @@ pub fn cut_roles(run: &Path, last: Step) -> Result<(), RunError> {
 /// What the heads did at kept steps up to `last`, in rising order. Lines that cannot be read are left out.
 #[must_use]
 pub fn read_roles(run: &Path, last: Step) -> Vec<RoleReport> {
-    let Ok(file) = fs::File::open(run.join(ROLES_FILE)) else { return Vec::new() };
-    let (mut reader, mut line, mut reports) = (BufReader::new(file), Vec::new(), Vec::<RoleReport>::new());
-    loop {
-        line.clear();
-        match reader.by_ref().take(ROLES_LINE_MAX).read_until(b'\n', &mut line) {
-            Ok(1..) => {}
-            Ok(0) | Err(_) => return reports,
-        }
-        if let Ok(report) = serde_json::from_slice::<RoleReport>(&line)
+    let mut reports = Vec::<RoleReport>::new();
+    let lines = Lines::open(&run.join(ROLES_FILE), ROLES_BYTES_MAX, ROLES_LINE_MAX);
+    let Ok(Some(mut lines)) = lines else { return reports };
+    while let Ok(Some(line)) = lines.next_line() {
+        if let Ok(report) = serde_json::from_slice::<RoleReport>(line)
             && report.step <= last
         {
             while reports.pop_if(|later| later.step >= report.step).is_some() {}
             reports.push(report);
         }
     }
+    reports
 }
 
 /// The kept steps in words, for an error.
@@ -171,7 +190,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let report = |step| RoleReport { step: Step(step), heads: 1, reports: Vec::new() };
         for step in [0, 1, 2, 1] {
-            log_roles(folder.path(), &report(step)).expect("written");
+            append_roles(folder.path(), &report(step)).expect("written");
         }
         let path = folder.path().join(ROLES_FILE);
         let mut text = fs::read_to_string(&path).expect("read");
@@ -183,7 +202,7 @@ mod tests {
         assert_eq!(steps(0), [0]);
         // Training goes on from 1, another way, and what was cut off swallows no line.
         cut_roles(folder.path(), Step(1)).expect("written");
-        log_roles(folder.path(), &report(5)).expect("written");
+        append_roles(folder.path(), &report(5)).expect("written");
         assert_eq!(steps(9), [0, 1, 5]);
     }
 }

@@ -62,6 +62,10 @@ pub struct RunStore {
     ///
     /// [`Command::Rollback`]: crate::lab::protocol::Command::Rollback
     pub diverged: Option<String>,
+    /// Why the run saves nothing, while it waits for [`Command::SaveElsewhere`].
+    ///
+    /// [`Command::SaveElsewhere`]: crate::lab::protocol::Command::SaveElsewhere
+    pub folder_gone: Option<String>,
     serial: u64,
     clock: fn() -> String,
 }
@@ -149,6 +153,7 @@ impl RunStore {
             log: VecDeque::new(),
             outcome: None,
             diverged: None,
+            folder_gone: None,
             serial: 0,
             clock,
         }
@@ -207,6 +212,17 @@ impl RunStore {
                 self.diverged = Some(message);
             }
             Event::WentBack { step, elapsed_secs } => self.go_back(step, elapsed_secs),
+            Event::FolderGone { message } => {
+                self.write(Level::Error, true, message.clone());
+                self.folder_gone = Some(message);
+            }
+            Event::FolderMoved { folder } => {
+                self.write(Level::Info, true, format!("the run is saved in {} from now on", folder.display()));
+                self.folder_gone = None;
+                if let Some(ready) = &mut self.ready {
+                    ready.folder = folder;
+                }
+            }
             Event::Warning(text) => self.write(Level::Warning, true, text),
             Event::Finished(outcome) => {
                 match &outcome {

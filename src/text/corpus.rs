@@ -4,7 +4,7 @@
 //! the ids are ever held, two bytes a character. What the file said the first time is not trusted the second time.
 //! Tokenizers that came with a model need no gathering: for them it is read once.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -14,6 +14,7 @@ use super::characters::CharTokenizer;
 use super::generated;
 use super::pieces::Pieces;
 use super::tokenizer::{TokenId, Tokenizer, VOCABULARY_MAX, named};
+use crate::files::{self, FileFault, Links};
 use crate::recipe::TextSource;
 
 /// The largest text file that is read, in bytes: 4 GiB.
@@ -53,6 +54,8 @@ pub enum TextError {
     /// `parts`: characters, or words where numbers should be.
     #[error("{}: the model does not know {parts}: take them out or train a new model on it", .path.display())]
     UnknownParts { path: PathBuf, parts: String },
+    #[error("{}: is not the text that this run learned from", .path.display())]
+    Another { path: PathBuf },
     #[error("{}: a model of {rows} tokens cannot read a text, {VOCABULARY_MAX} is the most", .path.display())]
     VocabularyTooLarge { path: PathBuf, rows: usize },
 }
@@ -64,14 +67,38 @@ pub struct Progress {
     pub total_bytes: u64,
 }
 
+/// What stands before a digest of a text as it is read; a digest without it is one of a whole file.
+pub const TEXT_DIGEST: &str = "text-sha256:";
+
+/// What becomes of line ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LineEnds {
+    /// CRLF and CR become LF.
+    #[default]
+    All,
+    /// CRLF becomes LF, and CR alone is a character: as runs were read whose digest is of the whole file.
+    CrLf,
+}
+
+impl LineEnds {
+    /// As the run of that text digest reads its text.
+    #[must_use]
+    pub fn of_run(digest: &str) -> Self {
+        if digest.starts_with(TEXT_DIGEST) { Self::All } else { Self::CrLf }
+    }
+}
+
 /// A text as token ids, cut in two: the first nine tenths to train on, the rest to validate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dataset {
     pub train: Vec<u16>,
     pub validation: Vec<u16>,
     pub tokenizer: Tokenizer,
-    /// SHA-256 of the bytes as they lie in the file, in hexadecimal.
+    /// What tells the text from others, however its file has line ends: [`TEXT_DIGEST`] and the SHA-256 of the text as it
+    /// is read, in hexadecimal.
     pub digest: String,
+    /// SHA-256 of the bytes as they lie in the file, in hexadecimal: what older runs know their text by.
+    pub file_digest: String,
     /// Size of the file.
     pub bytes: u64,
     /// UTF-8 bytes of the validation part's text, for bits per byte.
@@ -95,7 +122,7 @@ pub struct TextSummary {
 }
 
 impl Dataset {
-    /// Reads a UTF-8 text file. A byte-order mark is dropped and CRLF becomes LF. Without a `tokenizer` the text gets
+    /// Reads a UTF-8 text file. A byte-order mark is dropped, CRLF and CR become LF. Without a `tokenizer` the text gets
     /// one of its characters. `progress` is called after each chunk; `false` from it cancels.
     ///
     /// # Errors
@@ -126,10 +153,53 @@ impl Dataset {
         tokenizer: Option<&Tokenizer>,
         progress: &mut dyn FnMut(Progress) -> bool,
     ) -> Result<Self, TextError> {
+        Self::read_as(source, LineEnds::All, tokenizer, progress)
+    }
+
+    /// As [`Self::read`], with line ends as a run reads them.
+    ///
+    /// # Errors
+    /// As [`Self::from_file`].
+    pub fn read_as(
+        source: &TextSource,
+        line_ends: LineEnds,
+        tokenizer: Option<&Tokenizer>,
+        progress: &mut dyn FnMut(Progress) -> bool,
+    ) -> Result<Self, TextError> {
         match own_text(source) {
-            Ok(text) => Source::memory(&source.to_string(), text.as_bytes()).dataset(tokenizer, progress),
-            Err(path) => Self::from_file(path, tokenizer, progress),
+            Ok(text) => {
+                let name = source.to_string();
+                Source { line_ends, ..Source::memory(&name, text.as_bytes()) }.dataset(tokenizer, progress)
+            }
+            Err(path) => Source { line_ends, ..Source::file(path)? }.dataset(tokenizer, progress),
         }
+    }
+
+    /// Reads the text that a run learned from, known by its digest.
+    ///
+    /// # Errors
+    /// As [`Self::from_file`], and [`TextError::Another`] if it is another text.
+    pub fn read_of_run(
+        source: &TextSource,
+        digest: &str,
+        tokenizer: &Tokenizer,
+        progress: &mut dyn FnMut(Progress) -> bool,
+    ) -> Result<Self, TextError> {
+        let another = || TextError::Another { path: source.to_string().into() };
+        match Self::read_as(source, LineEnds::of_run(digest), Some(tokenizer), progress) {
+            Ok(read) if read.is_text(digest) => Ok(read),
+            Ok(_) => Err(another()),
+            // Another text is likely to have other characters.
+            Err(TextError::UnknownParts { .. }) => Err(another()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether this is the text of that digest: of the text as it is read, or of a whole file. A text of the latter kind is
+    /// also known where only its line ends or its byte-order mark came later, as Git's do.
+    #[must_use]
+    pub fn is_text(&self, digest: &str) -> bool {
+        digest == self.digest || digest == self.file_digest || self.digest.strip_prefix(TEXT_DIGEST) == Some(digest)
     }
 
     /// The dialogues that the program makes itself, 1.2 MB, always the same. `tokenizer` as in [`Self::from_file`].
@@ -148,6 +218,7 @@ impl Dataset {
             validation: Vec::new(),
             tokenizer,
             digest: String::new(),
+            file_digest: String::new(),
             bytes: 0,
             validation_bytes: 0,
         }
@@ -218,25 +289,30 @@ struct Source<'a, F> {
     passes: u64,
     bytes_max: u64,
     chunk_bytes: usize,
+    line_ends: LineEnds,
     open: F,
+}
+
+/// What a pass over a text has found of its bytes.
+struct Digests {
+    text: String,
+    file: String,
+    bytes: u64,
 }
 
 impl<'a> Source<'a, ()> {
     fn file(path: &'a Path) -> Result<Source<'a, impl Fn() -> io::Result<File>>, TextError> {
-        let unreadable = |cause| TextError::Unreadable { path: path.to_owned(), cause };
-        let metadata = fs::metadata(path).map_err(unreadable)?;
-        if metadata.is_dir() {
-            return Err(TextError::Folder { path: path.to_owned() });
-        }
-        if !metadata.is_file() {
+        let fault = |fault| match fault {
+            FileFault::Folder => TextError::Folder { path: path.to_owned() },
             // A pipe can be read only once, and a device may never end.
-            return Err(unreadable(io::Error::other("not a regular file")));
-        }
-        let bytes = metadata.len();
+            other => TextError::Unreadable { path: path.to_owned(), cause: other.into() },
+        };
+        let file = files::open(path, Links::Followed).map_err(fault)?;
+        let bytes = file.metadata().map_err(|cause| fault(cause.into()))?.len();
         if bytes > BYTES_MAX {
             return Err(TextError::TooLarge { path: path.to_owned(), bytes, most: BYTES_MAX });
         }
-        Ok(Source::new(path, bytes, move || File::open(path)))
+        Ok(Source::new(path, bytes, move || files::open(path, Links::Followed).map_err(io::Error::from)))
     }
 
     fn memory(name: &'a str, bytes: &'a [u8]) -> Source<'a, impl Fn() -> io::Result<&'a [u8]>> {
@@ -246,7 +322,8 @@ impl<'a> Source<'a, ()> {
 
 impl<'a, R: Read, F: Fn() -> io::Result<R>> Source<'a, F> {
     fn new(path: &'a Path, bytes: u64, open: F) -> Self {
-        Self { path, bytes, passes: 1, bytes_max: BYTES_MAX, chunk_bytes: CHUNK_BYTES, open }
+        let line_ends = LineEnds::All;
+        Self { path, bytes, passes: 1, bytes_max: BYTES_MAX, chunk_bytes: CHUNK_BYTES, line_ends, open }
     }
 
     fn dataset(
@@ -281,7 +358,8 @@ impl<'a, R: Read, F: Fn() -> io::Result<R>> Source<'a, F> {
             return Err(TextError::TooLarge { path: path(), bytes: self.bytes, most });
         }
         let mut pieces = Pieces::new(tokenizer, self.path, self.bytes)?;
-        let (digest, bytes) = self.read(0, progress, |character| pieces.push(character))?;
+        let Digests { text: digest, file: file_digest, bytes } =
+            self.read(0, progress, |character| pieces.push(character))?;
         let mut train = pieces.finish()?;
         if train.is_empty() {
             return Err(TextError::Empty { path: path() });
@@ -289,7 +367,7 @@ impl<'a, R: Read, F: Fn() -> io::Result<R>> Source<'a, F> {
         let validation = train.split_off((train.len() as u64 * 9 / 10) as usize);
         let lengths: Vec<usize> = (0..rows as u32).map(|id| tokenizer.byte_length(TokenId(id))).collect();
         let validation_bytes = validation.iter().map(|&id| lengths[usize::from(id)] as u64).sum();
-        Ok(Dataset { train, validation, tokenizer: tokenizer.clone(), digest, bytes, validation_bytes })
+        Ok(Dataset { train, validation, tokenizer: tokenizer.clone(), digest, file_digest, bytes, validation_bytes })
     }
 
     fn load(
@@ -318,7 +396,7 @@ impl<'a, R: Read, F: Fn() -> io::Result<R>> Source<'a, F> {
             TextError::TooLarge { path: self.path.to_owned(), bytes: summary.bytes, most: self.bytes_max }
         })?;
         let changed = || TextError::Changed { path: self.path.to_owned() };
-        let (digest, bytes) = self
+        let Digests { text: digest, file: file_digest, bytes } = self
             .read(1, progress, |character| {
                 let id = ids.get(character as usize).copied().flatten().ok_or_else(changed)?;
                 if train.len() < train_tokens {
@@ -339,14 +417,14 @@ impl<'a, R: Read, F: Fn() -> io::Result<R>> Source<'a, F> {
         if digest != summary.digest {
             return Err(changed());
         }
-        Ok(Dataset { train, validation, tokenizer: tokenizer.into(), digest, bytes, validation_bytes })
+        Ok(Dataset { train, validation, tokenizer: tokenizer.into(), digest, file_digest, bytes, validation_bytes })
     }
 
     fn scan(&self, progress: &mut dyn FnMut(Progress) -> bool) -> Result<TextSummary, TextError> {
         let (mut characters, mut excerpt) = (0, String::new());
         // By code point, as long as the highest one met.
         let mut seen: Vec<bool> = Vec::new();
-        let (digest, bytes) = self.read(0, progress, |character| {
+        let Digests { text: digest, bytes, .. } = self.read(0, progress, |character| {
             let place = character as usize;
             if place >= seen.len() {
                 seen.resize(place + 1, false);
@@ -383,25 +461,26 @@ impl<'a, R: Read, F: Fn() -> io::Result<R>> Source<'a, F> {
         Err(TextError::UnknownParts { path, parts: named(&unknown) })
     }
 
-    /// Hands over the characters one by one, without byte-order mark and with LF for CRLF; returns the digest and the
-    /// number of bytes read.
+    /// Hands over the characters one by one, without byte-order mark and with LF for every line end; returns the digests
+    /// and the number of bytes read.
     fn read(
         &self,
         pass: u64,
         progress: &mut dyn FnMut(Progress) -> bool,
         mut each: impl FnMut(char) -> Result<(), TextError>,
-    ) -> Result<(String, u64), TextError> {
+    ) -> Result<Digests, TextError> {
         let path = || self.path.to_owned();
         let unreadable = |cause| TextError::Unreadable { path: path(), cause };
         let mut reader = (self.open)().map_err(unreadable)?;
-        let (mut hash, mut bytes, mut carriage_return) = (Sha256::new(), 0, false);
+        let (mut file_hash, mut text_hash, mut bytes) = (Sha256::new(), Sha256::new(), 0);
+        let mut line_ends = Ends { rule: self.line_ends, after_cr: false };
         // Starts with the bytes of a character that the last chunk's end cut in two.
-        let mut buffer = Vec::new();
+        let (mut buffer, mut plain) = (Vec::new(), String::new());
         loop {
             let carried = buffer.len();
             let start = bytes - carried as u64;
             let read = reader.by_ref().take(self.chunk_bytes as u64).read_to_end(&mut buffer).map_err(unreadable)?;
-            hash.update(&buffer[carried..]);
+            file_hash.update(&buffer[carried..]);
             bytes += read as u64;
             if bytes > self.bytes_max {
                 return Err(TextError::TooLarge { path: path(), bytes, most: self.bytes_max });
@@ -416,16 +495,19 @@ impl<'a, R: Read, F: Fn() -> io::Result<R>> Source<'a, F> {
                 }
             };
             let marked = if start == 0 { text.strip_prefix('\u{FEFF}') } else { None };
-            for character in marked.unwrap_or(text).chars() {
-                if carriage_return && character != '\n' {
-                    each('\r')?;
+            let (whole, text) = (text.len(), marked.unwrap_or(text));
+            let text = if line_ends.after_cr || text.contains('\r') {
+                plain.clear();
+                text.chars().for_each(|character| line_ends.push(character, &mut plain));
+                if read == 0 {
+                    line_ends.finish(&mut plain);
                 }
-                carriage_return = character == '\r';
-                if !carriage_return {
-                    each(character)?;
-                }
-            }
-            let whole = text.len();
+                &plain
+            } else {
+                text
+            };
+            text_hash.update(text);
+            text.chars().try_for_each(&mut each)?;
             buffer.drain(..whole);
             if read == 0 {
                 break;
@@ -436,10 +518,34 @@ impl<'a, R: Read, F: Fn() -> io::Result<R>> Source<'a, F> {
                 return Err(TextError::Cancelled { path: path() });
             }
         }
-        if carriage_return {
-            each('\r')?;
+        let text = format!("{TEXT_DIGEST}{:x}", text_hash.finalize());
+        Ok(Digests { text, file: format!("{:x}", file_hash.finalize()), bytes })
+    }
+}
+
+/// Line ends that become LF, also where a chunk ends between CR and LF.
+struct Ends {
+    rule: LineEnds,
+    after_cr: bool,
+}
+
+impl Ends {
+    fn push(&mut self, character: char, plain: &mut String) {
+        let after_cr = std::mem::replace(&mut self.after_cr, character == '\r');
+        match (self.rule, character) {
+            (LineEnds::All, '\r') => plain.push('\n'),
+            (LineEnds::All, '\n') if after_cr => {}
+            (LineEnds::CrLf, '\r') if !after_cr => {}
+            (LineEnds::CrLf, '\r') => plain.push('\r'),
+            (LineEnds::CrLf, other) if after_cr && other != '\n' => plain.extend(['\r', other]),
+            (_, other) => plain.push(other),
         }
-        Ok((format!("{:x}", hash.finalize()), bytes))
+    }
+
+    fn finish(&mut self, plain: &mut String) {
+        if std::mem::take(&mut self.after_cr) && self.rule == LineEnds::CrLf {
+            plain.push('\r');
+        }
     }
 }
 

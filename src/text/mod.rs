@@ -14,7 +14,7 @@ mod windows;
 
 pub use bpe::BpeTokenizer;
 pub use characters::{CharTokenizer, VocabularyError};
-pub use corpus::{BYTES_MAX, Dataset, Progress, TextError, TextSummary};
+pub use corpus::{BYTES_MAX, Dataset, LineEnds, Progress, TEXT_DIGEST, TextError, TextSummary};
 pub use generated::{Problem, dialogues, problems};
 pub use tokenizer::{
     Encoded, TOKENIZER_BYTES_MAX, TextStream, TokenId, Tokenizer, TokenizerError, TokenizerFault, VOCABULARY_MAX,

@@ -3,8 +3,7 @@
 //! What tells them apart lies in `characters.rs` and `bpe.rs`; token numbers are small enough to stand here.
 
 use std::collections::HashSet;
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -12,6 +11,7 @@ use serde_json::Value;
 
 use super::bpe::BpeTokenizer;
 use super::characters::CharTokenizer;
+use crate::files::{self, FileFault, Links};
 
 /// The most rows of a vocabulary: a corpus keeps each token in a `u16`.
 pub const VOCABULARY_MAX: usize = 1 << 16;
@@ -95,19 +95,11 @@ impl Tokenizer {
     pub fn from_json_file(path: &Path, rows: usize) -> Result<Self, TokenizerError> {
         let unreadable = |cause| TokenizerError::Unreadable { path: path.to_owned(), cause };
         let refused = |fault| TokenizerError::Refused { path: path.to_owned(), fault };
-        // Asked before opening: opening a pipe would wait for its other end.
-        let metadata = fs::metadata(path).map_err(unreadable)?;
-        if !metadata.is_file() {
-            return Err(unreadable(io::Error::other("not a regular file")));
-        }
-        if metadata.len() > TOKENIZER_BYTES_MAX {
-            return Err(refused(TokenizerFault::TooLarge(metadata.len())));
-        }
-        let mut json = Vec::new();
-        // It may have grown since it was asked.
-        File::open(path)
-            .and_then(|file| file.take(TOKENIZER_BYTES_MAX + 1).read_to_end(&mut json))
-            .map_err(unreadable)?;
+        let json = match files::read(path, Links::Followed, TOKENIZER_BYTES_MAX) {
+            Ok(json) => json,
+            Err(FileFault::TooLarge { bytes, .. }) => return Err(refused(TokenizerFault::TooLarge(bytes))),
+            Err(fault) => return Err(unreadable(fault.into())),
+        };
         Self::from_json(&json, rows).map_err(refused)
     }
 
@@ -325,6 +317,8 @@ pub(super) fn visible(character: char) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::{self, File};
+
     use proptest::prelude::*;
 
     use super::*;

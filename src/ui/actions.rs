@@ -101,6 +101,8 @@ pub enum PickPurpose {
     PinRun,
     SavePreset,
     Export(ExportFormat),
+    /// Where a run goes on that lost its folder.
+    SaveElsewhere,
     /// Loss and rate curves as comma-separated values.
     SaveCurves,
     /// A picture of a pane.

@@ -219,7 +219,7 @@ impl App {
     fn after_end(&mut self, then: AfterEnd) {
         match then {
             AfterEnd::Clear => self.forget_run(),
-            AfterEnd::Open(folder) => self.start(Origin::Open { folder }, true, true),
+            AfterEnd::Open(folder) => self.start(Origin::Open { folder, text: None }, true, true),
             AfterEnd::Close => self.closing = Closing::Now,
         }
     }
@@ -237,7 +237,8 @@ impl App {
             // As it was made: the text's path is a whole one.
             run.recipe.data.text.clone_from(&report.recipe.data.text);
         }
-        if let Some((parent, _)) = &report.parent {
+        // Of a parent that does not lie beside the run only the name is known.
+        if let Some((parent, _)) = report.parent.as_ref().filter(|(parent, _)| parent.is_absolute()) {
             // Both branches are seen from the fork on.
             self.parent_awaited = Some(parent.clone());
             self.ask(Job::ReadCurves(parent.clone()));
@@ -419,6 +420,7 @@ impl App {
             PickPurpose::Export(ExportFormat::Checkpoint) => format!("{run}-checkpoint"),
             PickPurpose::Export(ExportFormat::Transformers(_)) => format!("{run}-transformers"),
             PickPurpose::Export(ExportFormat::Safetensors) => format!("{run}-safetensors"),
+            PickPurpose::SaveElsewhere => run,
             PickPurpose::SaveCurves => format!("{run}-curves.csv"),
             PickPurpose::SavePicture(pane) => format!("{run}-{}.png", slug(pane.title())),
             PickPurpose::SaveFinding(finding) => format!("{run}-{}.csv", self.finding_name(finding)),
@@ -451,6 +453,7 @@ impl App {
                 self.remember_folder(&path);
                 self.send(Command::Export { format, path });
             }
+            PickPurpose::SaveElsewhere => self.send(Command::SaveElsewhere(path)),
             PickPurpose::SavePreset => {
                 let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
                 let known = self.presets.iter().find(|preset| preset.name == self.draft.name);

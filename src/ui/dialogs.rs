@@ -53,6 +53,8 @@ enum Wants {
     ModelFolder,
     NewFile,
     NewFolder,
+    /// A new one, or the run's own.
+    RunFolder,
 }
 
 /// What is thought of the typed path.
@@ -108,6 +110,12 @@ fn words(purpose: &PickPurpose) -> Words {
         PickPurpose::Export(ExportFormat::Safetensors) => {
             ("Export weights", "Export", "A folder for model.safetensors and config.json.", Wants::NewFolder)
         }
+        PickPurpose::SaveElsewhere => (
+            "Save this run to another place",
+            "Save",
+            "The run's own folder where that lies now, or a new one.",
+            Wants::RunFolder,
+        ),
         PickPurpose::SaveCurves => ("Save curves", "Save", "A .csv file.", Wants::NewFile),
         PickPurpose::SavePicture(_) => ("Save picture of a view", "Save", "A .png file.", Wants::NewFile),
         PickPurpose::SaveFinding(_) => {
@@ -245,14 +253,19 @@ impl PathDialog {
             (Wants::OldFolder, PathKind::File) => ("A file, not a run's folder.", Fault),
             (Wants::OldFolder, PathKind::Folder | PathKind::Model) => ("This folder holds no recipe.ron.", Unfinished),
             (Wants::OldFolder, PathKind::Run) => ("A run.", Fine),
-            (Wants::NewFile | Wants::NewFolder, PathKind::Missing) => ("It will be made.", Fine),
+            (Wants::RunFolder, PathKind::Run) => ("A run: it goes on there if it is this one.", Fine),
+            (Wants::NewFile | Wants::NewFolder | Wants::RunFolder, PathKind::Missing) => ("It will be made.", Fine),
             (Wants::NewFile, PathKind::File) => ("This file is there already and will be replaced.", Caution),
             (Wants::NewFile, PathKind::Folder | PathKind::Run | PathKind::Model) => {
                 ("A folder: add a file's name.", Unfinished)
             }
-            (Wants::NewFolder, PathKind::File) => ("A file of this name is in the way.", Fault),
-            (Wants::NewFolder, PathKind::Folder) => ("This folder is there already: it has to be empty.", Fine),
-            (Wants::NewFolder, PathKind::Model) => ("This folder holds a model: take a new name.", Fault),
+            (Wants::NewFolder | Wants::RunFolder, PathKind::File) => ("A file of this name is in the way.", Fault),
+            (Wants::NewFolder | Wants::RunFolder, PathKind::Folder) => {
+                ("This folder is there already: it has to be empty.", Fine)
+            }
+            (Wants::NewFolder | Wants::RunFolder, PathKind::Model) => {
+                ("This folder holds a model: take a new name.", Fault)
+            }
             (Wants::NewFolder, PathKind::Run) => ("This folder holds a run: take a new name.", Fault),
         }
     }
@@ -326,13 +339,15 @@ fn ask_system(words: &Words, typed: &str, wake: &Wake) -> SystemDialog {
         if let Some(folder) = typed.parent().filter(|folder| folder.is_dir()) {
             dialog = dialog.set_directory(folder);
         }
-        if let Some(name) = typed.file_name().filter(|_| matches!(wants, Wants::NewFile | Wants::NewFolder)) {
+        if let Some(name) =
+            typed.file_name().filter(|_| matches!(wants, Wants::NewFile | Wants::NewFolder | Wants::RunFolder))
+        {
             dialog = dialog.set_file_name(name.to_string_lossy());
         }
         let path = match wants {
             Wants::OldFile => dialog.pick_file(),
             Wants::OldFolder | Wants::ModelFolder => dialog.pick_folder(),
-            Wants::NewFile | Wants::NewFolder => dialog.save_file(),
+            Wants::NewFile | Wants::NewFolder | Wants::RunFolder => dialog.save_file(),
         };
         // The window may have been closed meanwhile.
         let _ = tell.send(path);

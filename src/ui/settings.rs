@@ -90,14 +90,14 @@ impl Loaded {
     #[must_use]
     pub fn from_file(path: &Path) -> Self {
         let path_buf = Some(path.to_path_buf());
-        let Ok(metadata) = std::fs::metadata(path) else {
+        if std::fs::metadata(path).is_err() {
             return Self { path: path_buf, ..Self::default() };
-        };
-        let read = if metadata.len() > SETTINGS_BYTES_MAX {
-            Err("the file is too large".to_owned())
-        } else {
-            std::fs::read_to_string(path).map_err(|error| error.to_string()).and_then(|text| Settings::parse(&text))
-        };
+        }
+        let read = crate::files::read(path, crate::files::Links::Followed, SETTINGS_BYTES_MAX);
+        let read = read.map_err(|fault| fault.to_string()).and_then(|bytes| {
+            let text = String::from_utf8(bytes).map_err(|error| error.to_string())?;
+            Settings::parse(&text)
+        });
         match read {
             Ok(settings) => Self { settings, path: path_buf, notice: None },
             Err(why) => {

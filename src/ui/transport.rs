@@ -5,7 +5,7 @@ use eframe::egui::{
     Stroke, Ui, WidgetInfo, pos2, vec2,
 };
 
-use super::actions::Action;
+use super::actions::{Action, PickPurpose};
 use super::menus::{MenuCommand, Phase, Situation};
 use super::theme;
 use crate::lab::desk::Adapter;
@@ -116,6 +116,13 @@ fn status(ui: &mut Ui, state: &TransportState<'_>, actions: &mut Vec<Action>) {
             let tip = "Takes model and optimizer back to the newest checkpoint.";
             if ui.button("Back to the last good checkpoint").on_hover_text(tip).clicked() {
                 actions.push(Action::Rollback);
+            }
+            line(ui, RichText::new(why).color(warning))
+        }
+        (Phase::Paused, _) if let Some(why) = &store.folder_gone => {
+            let tip = "The run's own folder where that lies now, or a new one, which gets all that is still known.";
+            if ui.button("Save this run to another place…").on_hover_text(tip).clicked() {
+                actions.push(Action::Pick(PickPurpose::SaveElsewhere));
             }
             line(ui, RichText::new(why).color(warning))
         }

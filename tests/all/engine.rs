@@ -275,7 +275,7 @@ fn a_loss_that_is_no_number_pauses_before_harm_is_done() {
     let broken = burn_infinity(checkpoint.model);
     Checkpoint::save(&path, &broken, &checkpoint.optimizer, checkpoint.state, &owner).expect("saved");
 
-    let origin = Origin::Open { folder: folder.path().join("run") };
+    let origin = Origin::Open { folder: folder.path().join("run"), text: None };
     let mut run = Followed::open(origin, false, folder);
     let event = run.until(|event| matches!(event, Event::Diverged { .. }));
     assert!(matches!(&event, Event::Diverged { step: Step(1), message } if message.contains("step 2")), "{event:?}");
@@ -288,7 +288,7 @@ fn a_loss_that_is_no_number_pauses_before_harm_is_done() {
     assert!(matches!(run.until(|event| matches!(event, Event::Finished(_))), Event::Finished(Outcome::Stopped)));
     assert!(std::fs::read(&path).expect("readable") == before);
     let Followed { folder, .. } = run;
-    let origin = Origin::Open { folder: folder.path().join("run") };
+    let origin = Origin::Open { folder: folder.path().join("run"), text: None };
     let mut run = Followed::open(origin, false, folder);
     run.until(|event| matches!(event, Event::Diverged { .. }));
 

@@ -5,12 +5,14 @@ mod attention_lab;
 mod command_line;
 mod docs;
 mod engine;
+mod golden_runs;
 mod gpu;
 mod invariants;
 mod kept_steps;
 mod kernels;
 mod plain_gpt;
 mod run_folder;
+mod run_places;
 mod tokenizer;
 mod transformers;
 

@@ -12,8 +12,9 @@ use super::super::protocol::{Event, Off, RunState, SampleEvent, SampleRequest, S
 use super::super::timeline::Change;
 use super::{Owner, Sampler, TokenId, Trainer, Worker};
 use crate::model::Gpt;
-use crate::runs::{PreparedCheckpoint, log_roles};
-use crate::text::Dataset;
+use crate::recipe::TextSource;
+use crate::runs::PreparedCheckpoint;
+use crate::text::{Dataset, LineEnds};
 use crate::train::pruned;
 
 /// The windows of a mean over a text: so many at most, each of at most so many tokens.
@@ -224,8 +225,11 @@ impl Worker<'_> {
             return self
                 .warn(format!("{}: a mean needs no more than 64 MB of text: take a part of it", path.display()));
         }
-        let text =
-            self.beside_views(inbox, |_, goes_on| Dataset::from_file(path, Some(&tokenizer), &mut |_| goes_on()));
+        let line_ends = LineEnds::of_run(&self.folder.file.text_digest);
+        let source = TextSource::File(path.to_owned());
+        let text = self.beside_views(inbox, |_, goes_on| {
+            Dataset::read_as(&source, line_ends, Some(&tokenizer), &mut |_| goes_on())
+        });
         let ids: Vec<TokenId> = match text {
             Ok(text) => text.train.iter().chain(&text.validation).map(|&id| TokenId(id.into())).collect(),
             Err(error) => return self.warn(error.to_string()),
@@ -295,15 +299,22 @@ impl Worker<'_> {
         let (step, bytes) = (self.trainer.step_count(), self.checkpoint_bytes());
         let is_last = step.0 >= self.trainer.recipe().training.steps;
         let training = Duration::from_secs_f64(self.elapsed_secs);
-        if self.diverged || !self.timeline.is_due(step, training, is_last) {
+        if self.diverged || self.folder_gone || !self.timeline.is_due(step, training, is_last) {
             return;
         }
         let since = Instant::now();
         let roles = self.looker.roles(&self.trainer);
-        if let Err(error) = log_roles(self.folder.path(), &roles)
-            && !std::mem::replace(&mut self.roles_log_failed, true)
-        {
-            self.warn(format!("what the heads do is no longer written to disk: {error}; training goes on"));
+        match self.folder.log_roles(&roles) {
+            Ok(()) if !self.timeline.is_stopped() && std::mem::take(&mut self.roles_log_failed) => {
+                self.warn("what the heads do is written to disk again".into());
+            }
+            Ok(()) => {}
+            Err(error) if error.is_gone() => return self.lose_folder(&error),
+            Err(_) if self.roles_log_failed => {}
+            Err(error) => {
+                self.roles_log_failed = true;
+                self.warn(format!("what the heads do is no longer written to disk: {error}; training goes on"));
+            }
         }
         self.outbox.send(Event::Roles(roles));
         if self.timeline.has_room(bytes) {
@@ -318,7 +329,12 @@ impl Worker<'_> {
     pub(super) fn settle_timeline(&mut self, wait: bool) {
         match self.timeline.settle(wait) {
             Some(Change::Kept) => self.tell_kept(),
-            Some(Change::Failed(why)) => self.warn(why),
+            Some(Change::Again(step)) => {
+                self.tell_kept();
+                self.warn(format!("the timeline goes on: there is room again, and step {} is kept", step.0));
+            }
+            Some(Change::Failed(error)) if error.is_gone() => self.lose_folder(&error),
+            Some(Change::Failed(error)) => self.warn(format!("the timeline stops here: {error}. Training goes on")),
             None => {}
         }
     }

@@ -1,4 +1,5 @@
 use std::cell::Cell;
+use std::fs;
 
 use proptest::prelude::*;
 
@@ -35,7 +36,7 @@ proptest! {
     #[test]
     fn chunks_make_no_difference(bytes in pieces(9), chunk_bytes in 1_usize..9) {
         let text = str::from_utf8(&bytes).unwrap();
-        let text = text.strip_prefix('\u{FEFF}').unwrap_or(text).replace("\r\n", "\n");
+        let text = text.strip_prefix('\u{FEFF}').unwrap_or(text).replace("\r\n", "\n").replace('\r', "\n");
         let read = load(&bytes, chunk_bytes, None);
         if text.is_empty() {
             let empty = matches!(read, Err(TextError::Empty { .. }));
@@ -50,10 +51,26 @@ proptest! {
             train: train.to_vec(),
             validation: validation.to_vec(),
             tokenizer,
-            digest: format!("{:x}", Sha256::digest(&bytes)),
+            digest: format!("text-sha256:{:x}", Sha256::digest(&text)),
+            file_digest: format!("{:x}", Sha256::digest(&bytes)),
             bytes: bytes.len() as u64,
             validation_bytes: (text.len() - start) as u64,
         });
+    }
+
+    /// What a run of before had read, whose digest is of the whole file.
+    #[test]
+    fn an_older_run_keeps_a_carriage_return_alone(bytes in pieces(9), chunk_bytes in 1_usize..9) {
+        let text = str::from_utf8(&bytes).unwrap();
+        let text = text.strip_prefix('\u{FEFF}').unwrap_or(text).replace("\r\n", "\n");
+        let mut source = Source::memory("a text", &bytes);
+        (source.chunk_bytes, source.line_ends) = (chunk_bytes, LineEnds::CrLf);
+        if let Ok(read) = source.dataset(None, &mut |_| true) {
+            let ids: Vec<TokenId> = read.train.iter().chain(&read.validation).map(|&id| TokenId(id.into())).collect();
+            prop_assert_eq!(read.tokenizer.decode(&ids), text);
+            let digest = format!("{:x}", Sha256::digest(&bytes));
+            prop_assert!(read.is_text(&digest));
+        }
     }
 
     #[test]
@@ -92,6 +109,31 @@ proptest! {
 }
 
 #[test]
+fn line_ends_and_a_mark_make_no_other_text() {
+    let plain = "one\ntwo\n\nthree\n";
+    let forms = [
+        plain.to_owned(),
+        plain.replace('\n', "\r\n"),
+        plain.replace('\n', "\r"),
+        "one\r\ntwo\r\rthree\n".to_owned(),
+        format!("\u{FEFF}{plain}"),
+        format!("\u{FEFF}{}", plain.replace('\n', "\r\n")),
+    ];
+    let read: Vec<Dataset> = forms.iter().map(|form| Dataset::from_text("a text", form).unwrap()).collect();
+    for (form, other) in forms.iter().zip(&read) {
+        assert_eq!((&other.train, &other.validation), (&read[0].train, &read[0].validation), "{form:?}");
+        assert!(other.is_text(&read[0].digest), "{form:?}");
+        // Of the whole file: itself, and what Git made of it.
+        assert!(other.is_text(&other.file_digest) && other.is_text(&read[0].file_digest));
+    }
+    assert!(!read[0].is_text(&read[1].file_digest), "nothing tells that it once had CRLF");
+    let other = Dataset::from_text("a text", "one\ntwo\nthree\n").unwrap();
+    assert!(!other.is_text(&read[0].digest) && !other.is_text(&read[0].file_digest) && !other.is_text(""));
+    assert_eq!(LineEnds::of_run(&read[0].digest), LineEnds::All);
+    assert_eq!(LineEnds::of_run(&read[0].file_digest), LineEnds::CrLf);
+}
+
+#[test]
 fn nine_tenths_train() {
     let data = Dataset::from_text("as long as tinyshakespeare", &"a".repeat(1_115_394)).unwrap();
     assert_eq!((data.train.len(), data.validation.len()), (1_003_854, 111_540));
@@ -125,10 +167,19 @@ fn faults_name_the_file() {
     };
     check("missing.txt", None, "cannot be read");
     check("", None, "is a folder");
+    #[cfg(unix)]
+    {
+        // Neither a pipe nor a device is waited for.
+        assert!(std::process::Command::new("mkfifo").arg(folder.path().join("pipe")).status().unwrap().success());
+        check("pipe", None, "it is a pipe");
+        std::os::unix::fs::symlink("/dev/zero", folder.path().join("zeros")).unwrap();
+        check("zeros", None, "it is a device");
+    }
     check("empty.txt", Some(b""), "holds no text");
     check("mark.txt", Some("\u{FEFF}".as_bytes()), "holds no text");
     check("latin1.txt", Some(b"caf\xe9 au lait"), "offset 3");
-    let many = ('\0'..=char::MAX).take(VOCABULARY_MAX + 1).collect::<String>();
+    // One of them is a carriage return, which is read as a line end.
+    let many = ('\0'..=char::MAX).take(VOCABULARY_MAX + 2).collect::<String>();
     check("many.txt", Some(many.as_bytes()), "65537 different characters");
     File::create(folder.path().join("huge.txt")).unwrap().set_len(BYTES_MAX + 1).unwrap();
     check("huge.txt", None, "4294967297 bytes");

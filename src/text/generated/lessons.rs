@@ -158,7 +158,7 @@ mod tests {
     }
 
     fn digest_of(lesson: Lesson) -> String {
-        Dataset::read(&TextSource::Generated(lesson), None, &mut |_| true).expect("sound").digest
+        Dataset::read(&TextSource::Generated(lesson), None, &mut |_| true).expect("sound").file_digest
     }
 
     fn answer(problem: &Problem) -> &str {

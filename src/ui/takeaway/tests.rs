@@ -163,3 +163,25 @@ fn a_pane_is_copied_and_saved_in_its_own_size() {
     window.state_mut().apply(Action::CopyPicture(Pane::Lens));
     assert!(log_holds(window.state(), "Logit lens is not in sight"));
 }
+
+#[test]
+#[cfg(unix)]
+fn a_run_whose_folder_is_gone_is_saved_where_the_user_says() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut window = training(folder.path());
+    paused(&mut window);
+    let old = window.state().store.ready.as_ref().expect("ready").folder.clone();
+    fs::rename(&old, folder.path().join("moved")).expect("moved");
+    window.state_mut().apply(Action::StepOnce);
+    until(&mut window, "it is known", |app| app.store.folder_gone.is_some() && app.phase() == Phase::Paused);
+    window.run_steps(2);
+    window.get_by_label("Save this run to another place…").click();
+    window.run_steps(2);
+    assert!(window.state().picker.as_ref().is_some_and(|picker| picker.purpose == PickPurpose::SaveElsewhere));
+    let new = folder.path().join("new");
+    window.state_mut().apply(Action::OpenPath(PickPurpose::SaveElsewhere, new.clone()));
+    until(&mut window, "it is saved there", |app| app.store.folder_gone.is_none());
+    assert_eq!(window.state().store.ready.as_ref().map(|ready| ready.folder.clone()), Some(new.clone()));
+    until(&mut window, "its checkpoint", |_| new.join("checkpoint/last.safetensors").is_file());
+    assert!(new.join("recipe.ron").is_file() && !old.exists());
+}
