@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{PART, RunError, read_bounded, write_atomic};
+use super::part::MadeFolders;
+use super::{PART, RunError, read_bounded, whole_folder, write_atomic};
 use crate::lab::protocol::{Step, StepReport, ValidationReport};
-use crate::recipe::Recipe;
+use crate::recipe::{Recipe, kept_path};
 use crate::text::{CharTokenizer, TOKENIZER_BYTES_MAX, Tokenizer, VOCABULARY_MAX};
 
 /// In format 1 every tokenizer was one of characters, and stood there as their string.
@@ -33,6 +34,7 @@ pub struct RunFile {
 /// A moment of another run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Parent {
+    #[serde(with = "kept_path")]
     pub run: PathBuf,
     pub step: Step,
 }
@@ -234,9 +236,15 @@ impl RunFolder {
     /// If something is there already, or it cannot be made.
     pub fn create(path: &Path, file: RunFile) -> Result<Self, RunError> {
         Self::refuse_occupied(path)?;
-        fs::create_dir_all(path).map_err(RunError::io(path))?;
-        file.write(path)?;
-        Ok(Self { path: path.to_owned(), file, log: Self::open_log(path)? })
+        let mut made = MadeFolders::make(path)?;
+        let log = file.write(path).and_then(|()| Self::open_log(path)).inspect_err(|_| {
+            // A run that could not be begun leaves nothing, unless another program was here first.
+            for name in [RECIPE_FILE, TOKENIZER_FILE, "metrics.jsonl"].into_iter().filter(|_| made.is_new()) {
+                let _ = fs::remove_file(path.join(name));
+            }
+        })?;
+        made.keep();
+        Ok(Self { path: path.to_owned(), file, log })
     }
 
     /// Whether a new run may be kept here.
@@ -368,7 +376,7 @@ impl Kept {
 }
 
 /// Copies what resume needs of a run into another folder: recipe, tokenizer, log and checkpoints. Returns the bytes
-/// copied.
+/// copied. The copy appears whole or not at all.
 ///
 /// # Errors
 /// If `from` is no run, has no checkpoint yet, or `to` is not empty or cannot be written.
@@ -378,6 +386,10 @@ pub fn copy_run(from: &Path, to: &Path) -> Result<u64, RunError> {
         return Err(RunError::NoCheckpoint { path: from.to_owned(), kept: Kept::Last });
     }
     RunFolder::refuse_occupied(to)?;
+    whole_folder(to, |part| copy_parts(from, part))
+}
+
+fn copy_parts(from: &Path, to: &Path) -> Result<u64, RunError> {
     let checkpoints = to.join("checkpoint");
     fs::create_dir_all(&checkpoints).map_err(RunError::io(&checkpoints))?;
     let mut total = 0;
@@ -387,7 +399,9 @@ pub fn copy_run(from: &Path, to: &Path) -> Result<u64, RunError> {
     for part in parts {
         let source = from.join(&part);
         if source.is_file() {
-            total += fs::copy(&source, to.join(&part)).map_err(RunError::io(&to.join(&part)))?;
+            let copied = to.join(&part);
+            total += fs::copy(&source, &copied).map_err(RunError::io(&copied))?;
+            File::open(&copied).and_then(|file| file.sync_all()).map_err(RunError::io(&copied))?;
         }
     }
     Ok(total)

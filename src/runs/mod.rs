@@ -9,11 +9,13 @@
 //!   checkpoint/best.safetensors    the same at the lowest validation loss
 //! ```
 //!
-//! Nothing that was there is replaced before the new thing is whole: files are written beside and renamed.
+//! Nothing that was there is replaced before the new thing is whole: files are written beside and renamed. Whole folders
+//! and what is taken away are made in a hidden folder beside their place (`part.rs`).
 
 mod checkpoint;
 mod export;
 mod folder;
+mod part;
 mod snapshots;
 pub mod transformers;
 mod weights;
@@ -21,6 +23,8 @@ mod weights;
 pub use checkpoint::{Checkpoint, Owner, PreparedCheckpoint, TrainingState};
 pub use export::export_safetensors;
 pub use folder::{Curves, Kept, Parent, RunFile, RunFolder, copy_log, copy_run, default_root, new_folder, read_curves};
+pub(crate) use part::{Part, whole_folder};
+pub use part::{clear_abandoned, write_file};
 pub use snapshots::{
     cut_roles, find_snapshot, is_worth_keeping, kept_steps, log_roles, missed_least, read_roles, snapshot_path,
 };
@@ -28,6 +32,8 @@ pub use snapshots::{
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+
+use crate::text::{dangling_fault, lfs_fault};
 
 /// Something is wrong with a file of a run. Every message names the file and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -101,39 +107,10 @@ fn put(path: &Path, bytes: &[u8], wait: bool) -> Result<(), RunError> {
     })
 }
 
-/// A folder beside `path` to make something whole in that is then renamed: new, and nobody else's.
-pub(crate) fn folder_beside(path: &Path) -> Result<PathBuf, RunError> {
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let parent = path.parent().unwrap_or(Path::new(""));
-    if !parent.as_os_str().is_empty() {
-        fs::create_dir_all(parent).map_err(RunError::io(parent))?;
-    }
-    for number in 0..1000 {
-        let beside = path.with_file_name(format!(".{name}.{}-{number}{PART}", std::process::id()));
-        match fs::create_dir(&beside) {
-            Ok(()) => return Ok(beside),
-            Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(cause) => return Err(RunError::Io { path: path.to_owned(), cause }),
-        }
-    }
-    Err(RunError::Occupied { path: path.to_owned() })
-}
-
-/// Makes `path`, which is not there or is an empty folder, of a folder beside it. The latter is gone afterwards, whether or
-/// not that could be done.
-pub(crate) fn put_in_place(beside: &Path, path: &Path) -> Result<(), RunError> {
-    // An empty folder of that name may be there.
-    let _ = fs::remove_dir(path);
-    fs::rename(beside, path).map_err(|cause| {
-        let _ = fs::remove_dir_all(beside);
-        RunError::Io { path: path.to_owned(), cause }
-    })
-}
-
 /// Reads a file whose size is checked before memory is taken for it.
 fn read_bounded(path: &Path, bytes_max: u64) -> Result<Vec<u8>, RunError> {
     // Asked before opening: opening a pipe would wait for its other end.
-    let metadata = fs::metadata(path).map_err(RunError::io(path))?;
+    let metadata = fs::metadata(path).map_err(unreadable(path))?;
     if !metadata.is_file() {
         return Err(RunError::damaged(path, "it is not a file"));
     }
@@ -143,5 +120,16 @@ fn read_bounded(path: &Path, bytes_max: u64) -> Result<Vec<u8>, RunError> {
     let file = File::open(path).map_err(RunError::io(path))?;
     let mut bytes = Vec::with_capacity(metadata.len() as usize);
     file.take(bytes_max).read_to_end(&mut bytes).map_err(RunError::io(path))?;
-    Ok(bytes)
+    match lfs_fault(path, &bytes) {
+        Some(fault) => Err(RunError::damaged(path, fault)),
+        None => Ok(bytes),
+    }
+}
+
+/// Why a file could not be looked at. A link that leads nowhere is named with where it leads.
+fn unreadable(path: &Path) -> impl FnOnce(io::Error) -> RunError {
+    move |cause| match dangling_fault(path).filter(|_| cause.kind() == io::ErrorKind::NotFound) {
+        Some(fault) => RunError::damaged(path, fault),
+        None => RunError::Io { path: path.to_owned(), cause },
+    }
 }

@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use super::characters::CharTokenizer;
 use super::generated;
 use super::pieces::Pieces;
+use super::stand_in::{LFS_BYTES_MAX, dangling_fault, lfs_fault};
 use super::tokenizer::{TokenId, Tokenizer, VOCABULARY_MAX, named};
 use crate::recipe::TextSource;
 
@@ -32,6 +33,9 @@ pub enum TextError {
     Unreadable { path: PathBuf, cause: io::Error },
     #[error("{}: is a folder: choose a text file in it", .path.display())]
     Folder { path: PathBuf },
+    /// It stands for another file, which is not there.
+    #[error("{}: {fault}", .path.display())]
+    StandIn { path: PathBuf, fault: String },
     #[error("{}: holds no text: choose a file with something to learn from", .path.display())]
     Empty { path: PathBuf },
     /// `offset` of the first byte that is no UTF-8, counted from 0.
@@ -224,7 +228,8 @@ struct Source<'a, F> {
 impl<'a> Source<'a, ()> {
     fn file(path: &'a Path) -> Result<Source<'a, impl Fn() -> io::Result<File>>, TextError> {
         let unreadable = |cause| TextError::Unreadable { path: path.to_owned(), cause };
-        let metadata = fs::metadata(path).map_err(unreadable)?;
+        let stand_in = |fault| TextError::StandIn { path: path.to_owned(), fault };
+        let metadata = fs::metadata(path).map_err(|cause| dangling_fault(path).map_or(unreadable(cause), stand_in))?;
         if metadata.is_dir() {
             return Err(TextError::Folder { path: path.to_owned() });
         }
@@ -235,6 +240,13 @@ impl<'a> Source<'a, ()> {
         let bytes = metadata.len();
         if bytes > BYTES_MAX {
             return Err(TextError::TooLarge { path: path.to_owned(), bytes, most: BYTES_MAX });
+        }
+        if bytes < LFS_BYTES_MAX {
+            let mut start = Vec::new();
+            let read = File::open(path).and_then(|file| file.take(LFS_BYTES_MAX).read_to_end(&mut start));
+            if let Some(fault) = read.ok().and_then(|_| lfs_fault(path, &start)) {
+                return Err(stand_in(fault));
+            }
         }
         Ok(Source::new(path, bytes, move || File::open(path)))
     }

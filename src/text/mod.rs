@@ -9,6 +9,7 @@ mod generated;
 mod pieces;
 #[cfg(test)]
 mod samples;
+mod stand_in;
 mod tokenizer;
 mod windows;
 
@@ -16,6 +17,7 @@ pub use bpe::BpeTokenizer;
 pub use characters::{CharTokenizer, VocabularyError};
 pub use corpus::{BYTES_MAX, Dataset, Progress, TextError, TextSummary};
 pub use generated::{Problem, dialogues, problems};
+pub use stand_in::{LFS_BYTES_MAX, dangling_fault, lfs_fault};
 pub use tokenizer::{
     Encoded, TOKENIZER_BYTES_MAX, TextStream, TokenId, Tokenizer, TokenizerError, TokenizerFault, VOCABULARY_MAX,
     unknown_note,

@@ -3,6 +3,7 @@
 mod attention_lab;
 mod command_line;
 mod engine;
+mod foreign;
 mod gpu;
 mod invariants;
 mod kept_steps;
@@ -11,6 +12,7 @@ mod plain_gpt;
 mod run_folder;
 mod tokenizer;
 mod transformers;
+mod whole;
 
 use std::path::Path;
 use std::process::{Command, Output};
