@@ -241,7 +241,7 @@ fn a_path_that_is_no_utf8_is_a_path_like_any_other() {
     done(&[&train[..], &cpu, &text, &stop, &[OsStr::new("--out"), run.as_os_str()]].concat());
     done(&[&[OsStr::new("resume"), run.as_os_str()][..], &cpu].concat());
     done(&[OsStr::new("evaluate"), run.as_os_str()]);
-    let step = ["--step", "10", "--out"].map(OsStr::new);
+    let step = ["--step", "0", "--out"].map(OsStr::new);
     done(&[&[OsStr::new("fork"), run.as_os_str()][..], &step, &[forked.as_os_str()]].concat());
     done(&[OsStr::new("evaluate"), forked.as_os_str(), OsStr::new("--text"), words.as_os_str()]);
     let golden = golden("llama-grouped");
