@@ -7,6 +7,11 @@ use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Read};
 use std::path::Path;
 
+mod stand_in;
+
+use stand_in::LFS_BYTES_MAX;
+pub use stand_in::{dangling_fault, lfs_fault};
+
 /// Whether a link may stand for a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Links {
@@ -25,6 +30,9 @@ pub enum FileFault {
     Folder,
     #[error("it is a link, and a run folder holds none: put the file itself there")]
     Link,
+    /// A pointer of Git LFS's, or a link that leads nowhere.
+    #[error("{0}")]
+    StandIn(String),
     #[error("it is {0}, not a regular file")]
     Special(&'static str),
     #[error("{bytes} bytes are too many for such a file (at most {most})")]
@@ -45,7 +53,24 @@ impl From<FileFault> for io::Error {
 /// # Errors
 /// If there is none, or something else is there; never waits.
 pub fn open(path: &Path, links: Links) -> Result<File, FileFault> {
-    open_with(path, links, OpenOptions::new().read(true))
+    open_with(path, links, OpenOptions::new().read(true)).map_err(|fault| match fault {
+        FileFault::Io(cause) if cause.kind() == ErrorKind::NotFound => {
+            dangling_fault(path).map_or(FileFault::Io(cause), FileFault::StandIn)
+        }
+        other => other,
+    })
+}
+
+/// As [`open`], for a file that is read piece by piece: one that only stands for another is found out by its first bytes.
+///
+/// # Errors
+/// As [`open`], or if it is a pointer of Git LFS's.
+pub fn open_itself(path: &Path, links: Links) -> Result<File, FileFault> {
+    let file = open(path, links)?;
+    if file.metadata()?.len() < LFS_BYTES_MAX {
+        read(path, links, LFS_BYTES_MAX)?;
+    }
+    Ok(file)
 }
 
 /// Opens a regular file of the program's own to read it and to write at its end; makes it where there is none.
@@ -70,7 +95,13 @@ pub fn read(path: &Path, links: Links, most: u64) -> Result<Vec<u8>, FileFault> 
     bytes.try_reserve_exact(length as usize).map_err(|_| io::Error::from(ErrorKind::OutOfMemory))?;
     // It may grow meanwhile.
     let read = file.take(most + 1).read_to_end(&mut bytes)? as u64;
-    if read > most { Err(FileFault::TooLarge { bytes: read, most }) } else { Ok(bytes) }
+    if read > most {
+        return Err(FileFault::TooLarge { bytes: read, most });
+    }
+    match lfs_fault(path, &bytes) {
+        Some(fault) => Err(FileFault::StandIn(fault)),
+        None => Ok(bytes),
+    }
 }
 
 fn open_with(path: &Path, links: Links, options: &mut OpenOptions) -> Result<File, FileFault> {

@@ -13,7 +13,13 @@ fn main() -> ExitCode {
     if let Ok(program) = std::env::current_exe() {
         headlight::device::allow_probes(program);
     }
-    let Arguments { job, window } = Arguments::try_parse().unwrap_or_else(|error| refuse(&error));
+    let Arguments { job, window } = Arguments::try_parse().unwrap_or_else(|error| {
+        if error.kind() == clap::error::ErrorKind::InvalidUtf8 {
+            eprintln!("headlight: {}", headless::no_utf8(std::env::args_os()));
+            std::process::exit(2);
+        }
+        refuse(&error)
+    });
     let done = match job {
         #[cfg(feature = "gui")]
         Some(headless::Job::Screenshots { out }) => headlight::ui::screenshots(&out).map(|()| ExitCode::SUCCESS),

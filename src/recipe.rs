@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub mod kept_path;
 mod model;
 
 pub use model::{Activation, Biases, ModelRecipe, Norm, Position, WeightCounts};
@@ -39,7 +40,7 @@ pub enum TextSource {
     /// Problems that the program makes itself, always the same.
     Generated(Lesson),
     /// A UTF-8 text file.
-    File(PathBuf),
+    File(#[serde(with = "kept_path")] PathBuf),
 }
 
 impl TextSource {

@@ -1,6 +1,7 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -72,6 +73,36 @@ pub enum Job {
         #[arg(long, default_value = "screenshots")]
         out: PathBuf,
     },
+}
+
+/// What to say where an argument has to be text and is not: which those are. A path need not be text.
+#[must_use]
+pub fn no_utf8(arguments: impl Iterator<Item = OsString>) -> String {
+    let (mut before, mut named) = (String::new(), Vec::new());
+    for argument in arguments {
+        let shown = argument.to_string_lossy().into_owned();
+        if argument.to_str().is_none() {
+            let option = if before.starts_with('-') { format!("{before} ") } else { String::new() };
+            named.push(format!("{option}{shown}"));
+        }
+        before = shown;
+    }
+    format!("what is to be text is not UTF-8: {}", named.join(", "))
+}
+
+impl Job {
+    /// The folder of the run that it makes or goes on with, if it does.
+    #[must_use]
+    pub fn makes_run_at(&self) -> Option<&Path> {
+        match self {
+            Self::Train(arguments) => Some(&arguments.out),
+            Self::Resume(arguments) => Some(&arguments.run),
+            Self::Fork(arguments) => Some(&arguments.out),
+            Self::Prune(arguments) => Some(&arguments.out),
+            Self::Import(arguments) => Some(&arguments.out),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Debug, Args)]

@@ -15,7 +15,7 @@ use crate::lab::branch;
 use crate::lab::handle::Place;
 use crate::lab::protocol::{HeadId, Off, Role, RoleScores, Step, Switches, Target, View};
 use crate::recipe::bytes_text;
-use crate::runs::{RunFolder, write_atomic};
+use crate::runs::{RunFolder, write_file};
 
 impl From<OffName> for Off {
     fn from(name: OffName) -> Self {
@@ -145,7 +145,7 @@ pub(super) fn page(PageArguments { prompt: arguments, out }: &PageArguments) -> 
     let run = folder.file_name().unwrap_or_default().to_string_lossy();
     let (view, roles) = (View::default(), Some(&roles));
     let html = Page { run: &run, attention: &attention, view: &view, roles, effects: None }.html();
-    write_atomic(out, html.as_bytes())?;
+    write_file(out, html.as_bytes())?;
     if arguments.json {
         say!("{}", json!({ "bytes": html.len() }));
     } else {

@@ -24,18 +24,26 @@ mod questions;
 mod terminal;
 mod train;
 
-pub use args::{Arguments, BenchArguments, BenchKind, Job, WindowArguments};
+pub use args::{Arguments, BenchArguments, BenchKind, Job, WindowArguments, no_utf8};
 pub use terminal::printed;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
+
+use crate::runs;
 
 /// Does one job and says how it ended.
 ///
 /// # Errors
 /// In words for the user; nothing was lost.
 pub fn run(job: Job) -> Result<ExitCode> {
+    if let Some(place) = job.makes_run_at() {
+        // What killed programs were making among the runs, and beside this one.
+        runs::clear_abandoned(&runs::default_root());
+        runs::clear_abandoned(place.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new(".")));
+    }
     match job {
         Job::Train(arguments) => train::train(arguments),
         Job::Resume(arguments) => train::resume(arguments),
@@ -64,5 +72,6 @@ pub fn run(job: Job) -> Result<ExitCode> {
 /// # Errors
 /// As [`run`].
 pub fn instead_of_window(arguments: WindowArguments) -> Result<ExitCode> {
+    runs::clear_abandoned(&runs::default_root());
     train::instead_of_window(arguments)
 }

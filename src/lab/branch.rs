@@ -1,6 +1,5 @@
 //! Runs made from another: forked at a step, or pruned of heads.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
@@ -12,8 +11,8 @@ use crate::device;
 use crate::model::Gpt;
 use crate::recipe::{ModelRecipe, Recipe};
 use crate::runs::{
-    Checkpoint, Kept, Owner, Parent, RunFile, RunFolder, TrainingState, copy_log, default_root, find_snapshot,
-    folder_beside, new_folder, put_in_place, read_roles,
+    Checkpoint, Kept, Owner, Parent, Part, RunError, RunFile, RunFolder, TrainingState, copy_log, default_root,
+    find_snapshot, new_folder, read_roles,
 };
 use crate::train::AdamW;
 
@@ -111,11 +110,11 @@ pub(super) fn whole(place: &Place, make: impl FnOnce(&Path) -> Result<()>) -> Re
         Place::Named(name) => new_folder(&default_root(), name),
     };
     RunFolder::refuse_occupied(&run)?;
-    let beside = folder_beside(&run)?;
-    if let Err(error) = make(&beside) {
-        let _ = fs::remove_dir_all(&beside);
-        return Err(error);
-    }
-    put_in_place(&beside, &run)?;
+    let part = Part::of_folder(&run)?;
+    make(&part.path()).map_err(|error| match error.downcast::<RunError>() {
+        Ok(error) => part.blamed(error).into(),
+        Err(error) => error,
+    })?;
+    part.put()?;
     Ok(run)
 }

@@ -70,6 +70,11 @@ pub enum Job {
     },
     /// What a path leads to.
     Look(PathBuf),
+    /// Clears away what killed programs were making where runs are kept. Gives no answer.
+    ClearAbandoned {
+        /// Where new runs are kept instead of among the user's.
+        root: Option<PathBuf>,
+    },
 }
 
 /// An answer.
@@ -273,6 +278,7 @@ impl Clerk {
                 let kind = look(&path);
                 self.answer(Done::Looked { path, kind });
             }
+            Job::ClearAbandoned { root } => runs::clear_abandoned(&root.unwrap_or_else(runs::default_root)),
         }
     }
 
@@ -298,7 +304,10 @@ impl Clerk {
 pub fn open_preset(path: &Path) -> Result<Preset, String> {
     let name = path.display();
     let unreadable = |error: std::io::Error| match error.kind() {
-        ErrorKind::NotFound => format!("{name}: there is no such file"),
+        ErrorKind::NotFound => match files::dangling_fault(path) {
+            Some(fault) => format!("{name}: {fault}"),
+            None => format!("{name}: there is no such file"),
+        },
         ErrorKind::PermissionDenied => format!("{name}: not allowed to read this file"),
         _ => format!("{name}: {error}"),
     };
@@ -308,6 +317,7 @@ pub fn open_preset(path: &Path) -> Result<Preset, String> {
         FileFault::TooLarge { bytes, most } => {
             format!("{name}: {} is too large for a preset (at most {})", bytes_text(bytes), bytes_text(most))
         }
+        FileFault::StandIn(fault) => format!("{name}: {fault}"),
         other => format!("{name} is not a regular file: {other}"),
     })?;
     let text = String::from_utf8(bytes).map_err(|error| {
@@ -317,7 +327,7 @@ pub fn open_preset(path: &Path) -> Result<Preset, String> {
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), String> {
-    runs::write_atomic(path, bytes).map_err(|error| error.to_string())
+    runs::write_file(path, bytes).map_err(|error| error.to_string())
 }
 
 fn look(path: &Path) -> PathKind {
@@ -392,6 +402,18 @@ mod tests {
         let done = answers(vec![Job::WriteFile { path: path.clone(), contents, what: "curves".into() }]);
         assert!(matches!(&done[0], Done::Written { result: Err(why), .. } if why.contains("curves.csv")), "{done:?}");
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn what_killed_programs_left_among_the_runs_is_cleared_away() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (ours, strange) = (folder.path().join(".run.12-0.part"), folder.path().join(".run.12-1.part"));
+        std::fs::create_dir(&ours).expect("made");
+        std::fs::create_dir_all(strange.join("mine")).expect("made");
+        let desk = Desk::start(Arc::new(|| ()));
+        assert!(desk.ask(Job::ClearAbandoned { root: Some(folder.path().to_owned()) }));
+        desk.finish(Duration::from_secs(20));
+        assert!(!ours.exists() && strange.exists());
     }
 
     #[test]

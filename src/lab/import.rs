@@ -1,10 +1,10 @@
 //! A model of another program becomes a run.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 use burn::module::Module;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::branch::{first_checkpoint, whole};
 use super::handle::Place;
@@ -26,9 +26,15 @@ pub struct ImportReport {
     pub family: Family,
     pub parameters: u64,
     pub vocabulary: usize,
-    pub run: std::path::PathBuf,
+    #[serde(serialize_with = "shown")]
+    pub run: PathBuf,
     /// What the user should know, in sentences.
     pub notes: Vec<String>,
+}
+
+/// A path for a program to read: what is no UTF-8 in it is replaced.
+fn shown<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&path.display())
 }
 
 /// Makes a run of a folder in the format of `transformers`. Everything but the model is as in `base`; its text is what
@@ -58,7 +64,7 @@ pub fn import(from: &Path, place: &Place, context: Option<usize>, base: &Recipe)
         family,
         parameters: model.num_params() as u64,
         vocabulary: tokenizer.vocabulary(),
-        run: std::path::PathBuf::new(),
+        run: PathBuf::new(),
         notes,
     };
     report.run =

@@ -121,6 +121,8 @@ impl std::fmt::Display for Family {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct ExportReport {
     pub family: Family,
+    /// Told beside the report.
+    #[serde(skip_serializing)]
     pub bytes: u64,
     /// Tokens that were compared, drawn at random.
     pub tokens: usize,

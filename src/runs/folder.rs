@@ -8,14 +8,15 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::hold::{
-    CHECKPOINTS, Hold, LOG_FILE, RECIPE_FILE, ROLES_FILE, TOKENIZER_FILE, clear_unfinished, make_folders,
+    CHECKPOINTS, Hold, LOG_FILE, RECIPE_FILE, ROLES_FILE, SNAPSHOTS, TOKENIZER_FILE, clear_unfinished, make_folders,
     refuse_strangers, unfinished,
 };
 use super::log::{Gap, Line, Log};
-use super::{RunError, folder_beside, put_in_place, read_own, write_atomic};
+use super::part::MadeFolders;
+use super::{RunError, read_own, whole_folder, write_atomic};
 use crate::files::{self, Links};
 use crate::lab::protocol::{Step, StepReport, ValidationReport};
-use crate::recipe::{Recipe, TextSource};
+use crate::recipe::{Recipe, TextSource, kept_path};
 use crate::text::{CharTokenizer, TOKENIZER_BYTES_MAX, Tokenizer, VOCABULARY_MAX};
 
 /// In format 1 every tokenizer was one of characters, and stood there as their string.
@@ -38,6 +39,7 @@ pub struct RunFile {
 /// A moment of another run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Parent {
+    #[serde(with = "kept_path")]
     pub run: PathBuf,
     pub step: Step,
 }
@@ -202,10 +204,25 @@ impl RunFolder {
     /// If something is there already, or it cannot be made.
     pub fn create(path: &Path, file: RunFile) -> Result<Self, RunError> {
         Self::refuse_occupied(path)?;
-        fs::create_dir_all(path).map_err(RunError::io(path))?;
-        make_folders(path)?;
-        file.write(path)?;
-        Self::with_log(path, file)
+        let mut made = MadeFolders::make(path)?;
+        let begin = || {
+            make_folders(path)?;
+            file.write(path)?;
+            Self::with_log(path, file)
+        };
+        let folder = begin().inspect_err(|_| {
+            // A run that could not be begun leaves nothing, unless another program was here first.
+            if made.is_new() {
+                for name in [RECIPE_FILE, TOKENIZER_FILE, LOG_FILE] {
+                    let _ = fs::remove_file(path.join(name));
+                }
+                for name in [CHECKPOINTS, SNAPSHOTS] {
+                    let _ = fs::remove_dir(path.join(name));
+                }
+            }
+        })?;
+        made.keep();
+        Ok(folder)
     }
 
     /// Whether a new run may be kept here.
@@ -293,21 +310,13 @@ impl RunFolder {
         }
         Self::refuse_occupied(path)?;
         let roles = self.found().map(|found| found.join(ROLES_FILE));
-        let beside = folder_beside(path)?;
-        let made = Self::create(&beside, self.file.clone()).and_then(|other| {
+        let other = whole_folder(path, |part| {
+            let other = Self::create(part, self.file.clone())?;
             if let Some(roles) = roles.and_then(|roles| files::read(&roles, Links::Refused, RECIPE_BYTES_MAX).ok()) {
-                write_atomic(&beside.join(ROLES_FILE), &roles)?;
+                write_atomic(&part.join(ROLES_FILE), &roles)?;
             }
             Ok(other)
-        });
-        let other = match made {
-            Ok(other) => other,
-            Err(error) => {
-                let _ = fs::remove_dir_all(&beside);
-                return Err(error);
-            }
-        };
-        put_in_place(&beside, path)?;
+        })?;
         let Self { hold, log, .. } = other;
         self.log.move_to(log).map_err(RunError::io(&path.join(LOG_FILE)))?;
         self.hold = hold.moved(path);
@@ -441,7 +450,7 @@ impl fmt::Display for Kept {
 }
 
 /// Copies what resume needs of a run into another folder: recipe, tokenizer, log and checkpoints. Of the text and of a
-/// parent the recipe then says the names alone. Returns the bytes copied.
+/// parent the recipe then says the names alone. Returns the bytes copied; the copy appears whole or not at all.
 ///
 /// # Errors
 /// If `from` is no run, has no checkpoint yet, or `to` is not empty or cannot be written.
@@ -452,7 +461,11 @@ pub fn copy_run(from: &Path, to: &Path) -> Result<u64, RunError> {
         return Err(RunError::NoCheckpoint { path: from.to_owned(), kept: Kept::Last });
     }
     RunFolder::refuse_occupied(to)?;
-    fs::create_dir_all(to).map_err(RunError::io(to))?;
+    whole_folder(to, |part| copy_parts(from, file, part))
+}
+
+fn copy_parts(from: &Path, file: RunFile, to: &Path) -> Result<u64, RunError> {
+    fs::create_dir(to).map_err(RunError::io(to))?;
     make_folders(to)?;
     let mut total = 0;
     let parts =
@@ -461,8 +474,12 @@ pub fn copy_run(from: &Path, to: &Path) -> Result<u64, RunError> {
         let (source, target) = (from.join(&part), to.join(&part));
         if fs::symlink_metadata(&source).is_ok() {
             let mut file = files::open(&source, Links::Refused).map_err(RunError::file(&source))?;
-            let copied = fs::File::create_new(&target).and_then(|mut copy| std::io::copy(&mut file, &mut copy));
-            total += copied.map_err(RunError::io(&target))?;
+            let mut copy = || {
+                let mut copy = fs::File::create_new(&target)?;
+                let bytes = std::io::copy(&mut file, &mut copy)?;
+                copy.sync_all().map(|()| bytes)
+            };
+            total += copy().map_err(RunError::io(&target))?;
         }
     }
     // The recipe comes last: a folder without it is no run.

@@ -11,9 +11,10 @@
 //!   snapshots/                     the kept steps of the timeline
 //! ```
 //!
-//! Nothing that was there is replaced before the new thing is whole: files are written beside and renamed. An open folder is
-//! held by its log: one that was moved, deleted or replaced is not written to, and no part of it is made anew. In it are
-//! files and folders of its own, no links, pipes or devices; what lies there beside is left alone.
+//! Nothing that was there is replaced before the new thing is whole: files are written beside and renamed; whole folders and
+//! what is taken away are made in a hidden folder beside their place (`part.rs`). An open folder is held by its log: one that
+//! was moved, deleted or replaced is not written to, and no part of it is made anew. In it are files and folders of its own,
+//! no links, pipes or devices; what lies there beside is left alone.
 
 mod checkpoint;
 mod export;
@@ -21,6 +22,7 @@ mod folder;
 mod hold;
 mod identity;
 mod log;
+mod part;
 mod snapshots;
 pub mod transformers;
 mod weights;
@@ -30,6 +32,8 @@ pub use export::export_safetensors;
 pub use folder::{Kept, Parent, RunFile, RunFolder, copy_run, default_root, new_folder};
 pub use hold::Hold;
 pub use log::{Curves, Gap, copy_log, read_curves};
+pub(crate) use part::{Part, whole_folder};
+pub use part::{clear_abandoned, write_file};
 pub use snapshots::{find_snapshot, is_worth_keeping, kept_steps, missed_least, read_roles, snapshot_path};
 
 use std::fs;
@@ -143,35 +147,6 @@ fn put(path: &Path, bytes: &[u8], wait: bool) -> Result<(), RunError> {
     };
     write().map_err(|cause| {
         let _ = fs::remove_file(&beside);
-        RunError::Io { path: path.to_owned(), cause }
-    })
-}
-
-/// A folder beside `path` to make something whole in that is then renamed: new, and nobody else's.
-pub(crate) fn folder_beside(path: &Path) -> Result<PathBuf, RunError> {
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let parent = path.parent().unwrap_or(Path::new(""));
-    if !parent.as_os_str().is_empty() {
-        fs::create_dir_all(parent).map_err(RunError::io(parent))?;
-    }
-    for number in 0..1000 {
-        let beside = path.with_file_name(format!(".{name}.{}-{number}{PART}", std::process::id()));
-        match fs::create_dir(&beside) {
-            Ok(()) => return Ok(beside),
-            Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(cause) => return Err(RunError::Io { path: path.to_owned(), cause }),
-        }
-    }
-    Err(RunError::Occupied { path: path.to_owned() })
-}
-
-/// Makes `path`, which is not there or is an empty folder, of a folder beside it. The latter is gone afterwards, whether or
-/// not that could be done.
-pub(crate) fn put_in_place(beside: &Path, path: &Path) -> Result<(), RunError> {
-    // An empty folder of that name may be there.
-    let _ = fs::remove_dir(path);
-    fs::rename(beside, path).map_err(|cause| {
-        let _ = fs::remove_dir_all(beside);
         RunError::Io { path: path.to_owned(), cause }
     })
 }

@@ -33,6 +33,9 @@ pub enum TextError {
     Unreadable { path: PathBuf, cause: io::Error },
     #[error("{}: is a folder: choose a text file in it", .path.display())]
     Folder { path: PathBuf },
+    /// It stands for another file, which is not there.
+    #[error("{}: {fault}", .path.display())]
+    StandIn { path: PathBuf, fault: String },
     #[error("{}: holds no text: choose a file with something to learn from", .path.display())]
     Empty { path: PathBuf },
     /// `offset` of the first byte that is no UTF-8, counted from 0.
@@ -304,10 +307,11 @@ impl<'a> Source<'a, ()> {
     fn file(path: &'a Path) -> Result<Source<'a, impl Fn() -> io::Result<File>>, TextError> {
         let fault = |fault| match fault {
             FileFault::Folder => TextError::Folder { path: path.to_owned() },
+            FileFault::StandIn(fault) => TextError::StandIn { path: path.to_owned(), fault },
             // A pipe can be read only once, and a device may never end.
             other => TextError::Unreadable { path: path.to_owned(), cause: other.into() },
         };
-        let file = files::open(path, Links::Followed).map_err(fault)?;
+        let file = files::open_itself(path, Links::Followed).map_err(fault)?;
         let bytes = file.metadata().map_err(|cause| fault(cause.into()))?.len();
         if bytes > BYTES_MAX {
             return Err(TextError::TooLarge { path: path.to_owned(), bytes, most: BYTES_MAX });

@@ -203,6 +203,7 @@ impl App {
         if let Some(notice) = notice {
             app.store.note(Level::Warning, notice);
         }
+        app.ask(Job::ClearAbandoned { root: app.runs_root.clone() });
         app.ask(Job::ListAdapters);
         app.read_text();
         if let Some(folder) = options.open {

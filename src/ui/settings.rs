@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::actions::{Theme, ViewSettings};
 use super::layout::Layout;
 use crate::lab::protocol::DeviceChoice;
-use crate::recipe::Recipe;
+use crate::recipe::{Recipe, kept_path};
 
 /// The format that this program writes; an older or newer file is set aside.
 const FORMAT: u32 = 1;
@@ -39,7 +39,9 @@ pub struct Settings {
     #[serde(skip)]
     pub insist: bool,
     /// Newest first.
+    #[serde(with = "kept_path::each")]
     pub recent_texts: Vec<PathBuf>,
+    #[serde(with = "kept_path::each")]
     pub recent_runs: Vec<PathBuf>,
     /// Where a file was last opened or saved.
     pub folder: Option<PathBuf>,

@@ -5,6 +5,7 @@ mod attention_lab;
 mod command_line;
 mod docs;
 mod engine;
+mod foreign;
 mod golden_runs;
 mod gpu;
 mod invariants;
@@ -15,6 +16,7 @@ mod run_folder;
 mod run_places;
 mod tokenizer;
 mod transformers;
+mod whole;
 
 use std::path::Path;
 use std::process::{Command, Output};

@@ -17,21 +17,22 @@ use serde_json::{Value, json};
 
 use crate::{headlight, headlight_ok, small_recipe, text};
 
-fn golden(case: &str) -> PathBuf {
+pub(crate) fn golden(case: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(case)
 }
 
 /// Cases with everything in their reference, and those with logits alone.
-const WHOLE: [&str; 7] = ["gpt2-tanh", "gpt2-erf", "gpt2-untied", "opt-relu", "llama-grouped", "llama-tied", "phi3"];
+pub(crate) const WHOLE: [&str; 7] =
+    ["gpt2-tanh", "gpt2-erf", "gpt2-untied", "opt-relu", "llama-grouped", "llama-tied", "phi3"];
 const LOGITS_ONLY: [&str; 2] = ["llama-sharded", "gpt2-bf16"];
 
-const WEIGHTS: &str = "model.safetensors";
+pub(crate) const WEIGHTS: &str = "model.safetensors";
 
 /// A copy of a case that can be spoiled.
-struct Copy(tempfile::TempDir);
+pub(crate) struct Copy(pub tempfile::TempDir);
 
 impl Copy {
-    fn of(case: &str) -> Self {
+    pub fn of(case: &str) -> Self {
         let copy = Self(tempfile::tempdir().expect("a folder"));
         for entry in fs::read_dir(golden(case)).expect("the case is there") {
             let entry = entry.expect("an entry");
@@ -40,11 +41,11 @@ impl Copy {
         copy
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    fn with_config(self, change: impl FnOnce(&mut Value)) -> Self {
+    pub fn with_config(self, change: impl FnOnce(&mut Value)) -> Self {
         let path = self.path("config.json");
         let mut config = serde_json::from_slice(&fs::read(&path).expect("read")).expect("JSON");
         change(&mut config);
@@ -53,7 +54,7 @@ impl Copy {
     }
 
     /// Writes the weights again: the header as JSON, changed, before the same bytes.
-    fn with_header(self, change: impl FnOnce(&mut Value)) -> Self {
+    pub fn with_header(self, change: impl FnOnce(&mut Value)) -> Self {
         let path = self.path(WEIGHTS);
         let bytes = fs::read(&path).expect("read");
         let (mut header, data) = split(&bytes);
@@ -64,7 +65,7 @@ impl Copy {
     }
 
     /// The refusal, which must name `file` and hold each of `words`.
-    fn refused(&self, file: &str, words: &[&str]) {
+    pub fn refused(&self, file: &str, words: &[&str]) {
         let error = import(self.0.path(), None, &headlight::device::cpu()).expect_err("it is no model").to_string();
         let named = if file.is_empty() { self.0.path().to_owned() } else { self.path(file) };
         assert!(error.contains(text(&named)), "{error} does not name {file}");

@@ -1,8 +1,10 @@
 //! `config.json` ↔ [`ModelRecipe`].
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::Family;
+use super::keys::Keys;
+use super::reach::{check_scaling, check_windows, rotary_base};
 use crate::recipe::{Activation, Biases, ModelRecipe, Norm, Position};
 
 /// The longest context that is taken over without being asked for, where the weights do not depend on it.
@@ -25,6 +27,8 @@ pub(super) fn read(config: &Value, context: Option<usize>) -> Result<Read, Strin
     let keys = Keys(config.as_object().ok_or("not a JSON object")?);
     let kind = keys.text("model_type", None)?;
     keys.refuse("quantization_config", "quantized weights")?;
+    // transformers 5 asks it of every family.
+    keys.must_be("is_causal", true)?;
     let (family, mut recipe) = match kind {
         "gpt2" => (Family::Gpt2, gpt2(&keys)?),
         "opt" => (Family::Opt, opt(&keys)?),
@@ -51,6 +55,10 @@ pub(super) fn read(config: &Value, context: Option<usize>) -> Result<Read, Strin
         notes.push(format!("the context is {wanted} of the model's {whole} positions (headlight import --context N)"));
     }
     recipe.context = wanted;
+    if rotary {
+        check_windows(&keys, family, wanted, &mut notes)?;
+        check_scaling(&keys, family, wanted)?;
+    }
     if keys.0.get("eos_token_id").is_some_and(|id| !id.is_null()) {
         notes.push("which tokens begin and end a text is not kept: an export names none".into());
     }
@@ -59,15 +67,23 @@ pub(super) fn read(config: &Value, context: Option<usize>) -> Result<Read, Strin
 
 fn gpt2(keys: &Keys<'_>) -> Result<ModelRecipe, String> {
     keys.must_be("scale_attn_weights", true)?;
-    keys.must_be("scale_attn_by_inverse_layer_idx", false)?;
     keys.must_be("add_cross_attention", false)?;
-    let width = keys.size("n_embd", None)?;
+    // GPT-2's own names, and what all families call it (`attribute_map` in transformers).
+    let layers = keys.size_of(["n_layer", "num_hidden_layers"])?;
+    let width = keys.size_of(["n_embd", "hidden_size"])?;
+    let positions = ["n_positions", "max_position_embeddings"];
+    let written = positions.iter().any(|name| keys.value(name).is_some()) || keys.value("n_ctx").is_none();
+    if layers > 1 {
+        // The first layer is divided by one.
+        keys.must_be("scale_attn_by_inverse_layer_idx", false)?;
+    }
     Ok(ModelRecipe {
-        layers: keys.size("n_layer", None)?,
-        heads: keys.size("n_head", None)?,
+        layers,
+        heads: keys.size_of(["n_head", "num_attention_heads"])?,
         key_value_heads: None,
         width,
-        context: keys.size("n_positions", None)?,
+        // Files of long ago have it under this name as well.
+        context: if written { keys.size_of(positions)? } else { keys.size("n_ctx", None)? },
         norm: Norm::LayerNorm,
         norm_epsilon: keys.number("layer_norm_epsilon", 1e-5)?,
         position: Position::Learned,
@@ -112,17 +128,15 @@ fn opt(keys: &Keys<'_>) -> Result<ModelRecipe, String> {
 
 fn llama(keys: &Keys<'_>) -> Result<ModelRecipe, String> {
     let biases = linear_biases(keys.flag("attention_bias", false)?, keys.flag("mlp_bias", false)?);
-    Ok(ModelRecipe { biases, ..gated(keys)? })
+    Ok(ModelRecipe { biases, ..gated(keys, 1e-6)? })
 }
 
 fn phi3(keys: &Keys<'_>) -> Result<ModelRecipe, String> {
-    Ok(ModelRecipe { dropout: keys.number("resid_pdrop", 0.0)?, ..gated(keys)? })
+    Ok(ModelRecipe { dropout: keys.number("resid_pdrop", 0.0)?, ..gated(keys, 1e-5)? })
 }
 
-/// What Llama and Phi-3 have in common.
-fn gated(keys: &Keys<'_>) -> Result<ModelRecipe, String> {
-    keys.refuse("sliding_window", "sliding-window attention")?;
-    keys.must_be("use_sliding_window", false)?;
+/// What Llama and Phi-3 have in common; `epsilon` is the usual one.
+fn gated(keys: &Keys<'_>, epsilon: f64) -> Result<ModelRecipe, String> {
     let width = keys.size("hidden_size", None)?;
     let heads = keys.size("num_attention_heads", None)?;
     let groups = keys.size("num_key_value_heads", Some(heads))?;
@@ -142,7 +156,7 @@ fn gated(keys: &Keys<'_>) -> Result<ModelRecipe, String> {
         width,
         context: keys.size("max_position_embeddings", None)?,
         norm: Norm::RmsNorm,
-        norm_epsilon: keys.number("rms_norm_eps", 1e-6)?,
+        norm_epsilon: keys.number("rms_norm_eps", epsilon)?,
         position: Position::Rotary { base: rotary_base(keys)? },
         activation: Activation::SwiGlu,
         mlp_width: keys.other_than(4 * width, "intermediate_size")?,
@@ -154,114 +168,15 @@ fn gated(keys: &Keys<'_>) -> Result<ModelRecipe, String> {
     })
 }
 
-/// transformers 5 writes `rope_parameters`, older ones `rope_theta` and `rope_scaling`.
-fn rotary_base(keys: &Keys<'_>) -> Result<f64, String> {
-    let plain = |keys: &Keys<'_>| -> Result<(), String> {
-        for name in ["rope_type", "type"] {
-            match keys.text(name, Some("default"))? {
-                "default" => {}
-                other => return Err(format!("scaled rotary positions (rope type '{other}') are not supported")),
-            }
-        }
-        match keys.number("partial_rotary_factor", 1.0)? {
-            1.0 => Ok(()),
-            part => {
-                Err(format!("rotary positions on a part of a head ('partial_rotary_factor' {part}) are not supported"))
-            }
-        }
-    };
-    plain(keys)?;
-    let mut bases = Vec::new();
-    bases.extend(keys.0.get("rope_theta").filter(|theta| !theta.is_null()).map(|_| keys.number("rope_theta", 0.0)));
-    for name in ["rope_scaling", "rope_parameters"] {
-        match keys.0.get(name) {
-            None | Some(Value::Null) => {}
-            Some(Value::Object(inner)) => {
-                let inner = Keys(inner);
-                plain(&inner)?;
-                let theta = inner.0.get("rope_theta").filter(|theta| !theta.is_null());
-                bases.extend(theta.map(|_| inner.number("rope_theta", 0.0)));
-            }
-            Some(_) => return Err(format!("'{name}' is not an object")),
-        }
-    }
-    let bases = bases.into_iter().collect::<Result<Vec<f64>, String>>()?;
-    match bases.as_slice() {
-        [] => Ok(10_000.0),
-        [base, others @ ..] if others.iter().all(|other| other == base) => Ok(*base),
-        _ => Err(format!("its 'rope_theta' are not the same: {bases:?}")),
-    }
-}
-
 const fn linear_biases(attention: bool, mlp: bool) -> Biases {
     Biases { query_key_value: attention, projection: attention, mlp, norms: false, head: false }
-}
-
-/// The keys of a config, read with care.
-struct Keys<'a>(&'a Map<String, Value>);
-
-impl<'a> Keys<'a> {
-    /// `null` counts as left out, as in transformers.
-    fn get<T>(&self, key: &str, usual: Option<T>, what: &str, read: fn(&'a Value) -> Option<T>) -> Result<T, String> {
-        match self.0.get(key) {
-            None | Some(Value::Null) => usual.ok_or_else(|| format!("'{key}' is missing")),
-            Some(value) => read(value).ok_or_else(|| format!("'{key}' is {value}, not {what}")),
-        }
-    }
-
-    fn text(&self, key: &str, usual: Option<&'static str>) -> Result<&'a str, String> {
-        self.get(key, usual, "a text", Value::as_str)
-    }
-
-    fn flag(&self, key: &str, usual: bool) -> Result<bool, String> {
-        self.get(key, Some(usual), "true or false", Value::as_bool)
-    }
-
-    fn number(&self, key: &str, usual: f64) -> Result<f64, String> {
-        self.get(key, Some(usual), "a number", Value::as_f64)
-    }
-
-    /// A whole number from 1 to a million million.
-    fn size(&self, key: &str, usual: Option<usize>) -> Result<usize, String> {
-        let read =
-            |value: &Value| value.as_u64().filter(|&size| (1..=1 << 40).contains(&size)).map(|size| size as usize);
-        self.get(key, usual, "a whole number above 0", read)
-    }
-
-    /// A size, if it is not the usual one.
-    fn other_than(&self, usual: usize, key: &str) -> Result<Option<usize>, String> {
-        Ok(Some(self.size(key, Some(usual))?).filter(|&size| size != usual))
-    }
-
-    fn activation(&self, key: &str, usual: &'static str) -> Result<Activation, String> {
-        match self.text(key, Some(usual))? {
-            "gelu" => Ok(Activation::Gelu),
-            "gelu_new" | "gelu_pytorch_tanh" => Ok(Activation::GeluTanh),
-            "relu" => Ok(Activation::Relu),
-            other => Err(format!("the activation '{other}' ('{key}') is not supported; gelu, gelu_new and relu are")),
-        }
-    }
-
-    fn must_be(&self, key: &str, wanted: bool) -> Result<(), String> {
-        match self.flag(key, wanted)? {
-            found if found == wanted => Ok(()),
-            found => Err(format!("'{key}': {found} is not supported")),
-        }
-    }
-
-    fn refuse(&self, key: &str, what: &str) -> Result<(), String> {
-        match self.0.get(key) {
-            None | Some(Value::Null | Value::Bool(false)) => Ok(()),
-            Some(_) => Err(format!("{what} ('{key}') is not supported")),
-        }
-    }
 }
 
 /// The family whose own design a model has.
 ///
 /// # Errors
 /// Why each family cannot hold it.
-pub(super) fn family_of(recipe: &ModelRecipe) -> Result<Family, String> {
+pub(in crate::runs) fn family_of(recipe: &ModelRecipe) -> Result<Family, String> {
     let order = match (recipe.position, recipe.activation) {
         (Position::Rotary { .. }, _) => [Family::Llama, Family::Phi3, Family::Gpt2, Family::Opt],
         (_, Activation::Relu) => [Family::Opt, Family::Gpt2, Family::Llama, Family::Phi3],
@@ -275,7 +190,7 @@ pub(super) fn family_of(recipe: &ModelRecipe) -> Result<Family, String> {
         }
     }
     Err(format!(
-        "no family of transformers holds this model ({}): export it with --format safetensors, or train one without that",
+        "no family of transformers holds this model ({}): take --format checkpoint, or train one without that",
         reasons.join("; ")
     ))
 }

@@ -6,9 +6,13 @@
 
 mod characters;
 mod config;
+mod elsewhere;
 mod files;
+mod json;
+mod keys;
 mod names;
 mod parity;
+mod reach;
 
 use std::collections::HashMap;
 use std::fs;
@@ -22,13 +26,14 @@ use rand_chacha::ChaCha8Rng;
 use super::checkpoint::{Encoded, serialize};
 use super::export::PRUNED;
 use super::weights::{Weight, load_weights, shapes_of, weights_of};
-use super::{RunError, RunFolder, folder_beside, put_in_place, read_bounded, write_atomic};
+use super::{RunError, RunFolder, read_bounded, whole_folder, write_atomic};
 use crate::lab::protocol::{ExportReport, Family};
 use crate::model::Gpt;
 use crate::recipe::{ModelRecipe, grouped};
 use crate::text::{TOKENIZER_BYTES_MAX, TokenId, Tokenizer, VOCABULARY_MAX};
 use crate::train::logits;
 
+pub(super) use config::family_of;
 pub use parity::{Check, check};
 
 /// The largest `config.json` that is read, in bytes.
@@ -54,14 +59,20 @@ pub struct Imported {
 /// Names the file and what is wrong with it: a missing or cut file, a family or feature that this program lacks, weights
 /// that do not fit the config. Sizes are checked before memory is taken.
 pub fn import(folder: &Path, context: Option<usize>, device: &Device) -> Result<Imported, RunError> {
+    if folder.is_file() {
+        return Err(RunError::damaged(folder, "it is a file: name the folder that it lies in"));
+    }
     if !folder.is_dir() {
         return Err(RunError::Missing { path: folder.to_owned() });
     }
     let path = folder.join("config.json");
-    let config = serde_json::from_slice(&read_bounded(&path, CONFIG_BYTES_MAX)?).map_err(|error| {
+    if path.symlink_metadata().is_err() {
+        return Err(RunError::damaged(folder, elsewhere::fault(folder)));
+    }
+    let config = json::parse(&read_bounded(&path, CONFIG_BYTES_MAX)?).map_err(|error| {
         RunError::damaged(&path, format!("not JSON ({error}): it may be cut short, or begin with a byte-order mark"))
     })?;
-    let config::Read { family, recipe, vocabulary, mut notes } =
+    let config::Read { family, mut recipe, vocabulary, mut notes } =
         config::read(&config, context).map_err(|fault| RunError::damaged(&path, fault))?;
     if let Some(fault) = recipe.check(vocabulary).first() {
         return Err(RunError::damaged(&path, fault));
@@ -73,9 +84,25 @@ pub fn import(folder: &Path, context: Option<usize>, device: &Device) -> Result<
     let tokenizer = tokenizer(folder, vocabulary, &mut notes)?;
     // Before any memory is taken for the model: half-precision numbers are the smallest that are read.
     files::require(folder, 2 * recipe.parameter_count(vocabulary))?;
-    let model = Gpt::new(&recipe, vocabulary, 0, &device.clone().autodiff());
-    let entries = names::entries(family, &recipe, &shapes_of(&model));
-    let mut weights = files::read(folder, &entries, &recipe)?;
+    let make = |recipe: &ModelRecipe| Gpt::new(recipe, vocabulary, 0, &device.clone().autodiff());
+    let mut model = make(&recipe);
+    let mut shapes = shapes_of(&model);
+    if recipe.tied_head {
+        // The file may hold a head all the same.
+        let head = shapes.iter().find(|weight| weight.name == names::EMBEDDING).cloned();
+        shapes.extend(head.map(|embedding| Weight { name: names::HEAD.into(), ..embedding }));
+    }
+    let entries = names::entries(family, &recipe, &shapes);
+    let found = files::read(folder, &entries, recipe.tied_head)?;
+    if found.untied {
+        recipe.tied_head = false;
+        if let Some(fault) = recipe.check(vocabulary).first() {
+            return Err(RunError::damaged(&path, fault));
+        }
+        model = make(&recipe);
+    }
+    notes.extend(found.notes);
+    let mut weights = found.weights;
     let model = load_weights(model, &mut weights).map_err(|fault| RunError::damaged(folder, fault))?;
     Ok(Imported { family, recipe, tokenizer, model, notes })
 }
@@ -127,16 +154,12 @@ pub fn export(
     if let Some(broken) = ours.iter().find(|weight| !weight.values.iter().all(|value| value.is_finite())) {
         return Err(RunError::damaged(folder, format!("'{}' holds values that are no numbers any more", broken.name)));
     }
-    // Beside it and then renamed: what could not be proved, or not be written whole, is not left there.
-    let beside = folder_beside(folder)?;
-    let proved = write(&beside, family, ours, recipe, tokenizer)
-        .and_then(|bytes| prove(&beside, family, model, recipe, tokenizer.vocabulary(), bytes, device));
-    if proved.is_err() {
-        let _ = fs::remove_dir_all(&beside);
-    }
-    let report = proved?;
-    put_in_place(&beside, folder)?;
-    Ok(report)
+    // What could not be proved, or not be written whole, is not left there.
+    whole_folder(folder, |part| {
+        fs::create_dir(part).map_err(RunError::io(part))?;
+        let bytes = write(part, family, ours, recipe, tokenizer)?;
+        prove(part, family, model, recipe, tokenizer.vocabulary(), bytes, device)
+    })
 }
 
 /// Writes the folder's files; returns their bytes.

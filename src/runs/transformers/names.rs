@@ -9,6 +9,10 @@ use super::super::weights::{Weight, transposed};
 use super::Family;
 use crate::recipe::ModelRecipe;
 
+/// Our names of the two that are one where the head is tied.
+pub(super) const EMBEDDING: &str = "transformer.wte.weight";
+pub(super) const HEAD: &str = "lm_head.weight";
+
 /// Tensors of ours and of theirs that hold the same rows.
 #[derive(Debug)]
 pub(super) struct Entry {
@@ -23,6 +27,11 @@ pub(super) struct Entry {
 }
 
 impl Entry {
+    /// Whether it is of this one of our tensors.
+    pub fn is(&self, ours: &str) -> bool {
+        self.ours.first().is_some_and(|(name, _)| name == ours)
+    }
+
     /// Takes a model's weights out of `ours` and gives the file's tensors.
     pub fn give(&self, ours: &mut HashMap<String, Weight>) -> Vec<Weight> {
         let columns = self.columns();
@@ -93,7 +102,7 @@ pub(super) fn entries(family: Family, recipe: &ModelRecipe, shapes: &[Weight]) -
     }
     let always = matches!(family, Family::Gpt2 | Family::Opt);
     plan.add(&["transformer.ln_f"], &[(norm, None)], always);
-    if plan.has("lm_head.weight") {
+    if plan.has(HEAD) {
         plan.add(&["lm_head"], &[(head, None)], false);
     }
     plan.entries
