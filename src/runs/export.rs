@@ -35,6 +35,7 @@ pub fn export_safetensors(
     if !recipe.pruned.is_empty() {
         return Err(RunError::damaged(folder, PRUNED));
     }
+    let tensors = Encoded::all(weights_of(model), folder)?;
     fs::create_dir_all(folder).map_err(RunError::io(folder))?;
     let config = json!({
         "model_type": "nanogpt",
@@ -56,7 +57,6 @@ pub fn export_safetensors(
         Tokenizer::Numbers(_) => None,
     };
     let path = folder.join("model.safetensors");
-    let tensors: Vec<_> = weights_of(model).into_iter().map(Encoded::new).collect();
     let weights = serialize(&path, &tensors, HashMap::from([("format".to_owned(), "pt".to_owned())]))?;
     let mut files = vec![("model.safetensors", weights)];
     files.extend(vocabulary.map(|json| ("tokenizer.json", json.into_bytes())));

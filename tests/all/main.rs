@@ -1,6 +1,8 @@
 //! Behaviour at the boundaries, in one binary so that it links once.
 
 mod attention_lab;
+mod bad_models;
+mod bad_numbers;
 mod command_line;
 mod engine;
 mod gpu;
