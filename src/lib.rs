@@ -41,7 +41,8 @@
 //! 4. One named thread owns every tensor of a run. The window never waits for it: no blocking send, no read of a tensor,
 //!    no file on the window's thread.
 //! 5. Only [`store::RunStore::apply`] changes what is known of a run; only `App::apply` changes the window's own state.
-//! 6. The plain forward pass is the truth: a fast path has a test that holds it to the plain one.
+//! 6. The plain forward pass is the truth, for bad numbers too: a fast path has a test that holds it to the plain one, NaN
+//!    and infinities included. What is not finite is shown as what it is.
 //! 7. What a file says is never trusted: sizes are checked before memory is taken, an error names the file and what is wrong
 //!    with it, and nothing that was there is replaced before the new thing is whole.
 

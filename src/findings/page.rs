@@ -55,9 +55,18 @@ struct Head {
 
 impl Page<'_> {
     /// The file's text.
-    #[must_use]
-    pub fn html(&self) -> String {
+    ///
+    /// # Errors
+    /// If a number on it is none: a page says what is, calmly, to people who cannot ask back.
+    pub fn html(&self) -> Result<String, String> {
         let Self { attention, .. } = self;
+        if let Some(words) = attention.non_finite_words() {
+            return Err(format!("no page is made of a model whose attention is no number. {words}"));
+        }
+        let sound = self.roles.is_none_or(RoleReport::is_finite) && self.effects.is_none_or(EffectsReport::is_finite);
+        if !sound {
+            return Err("no page is made: a role's score or an effect is not a number".to_owned());
+        }
         let count = attention.layers * attention.heads;
         let roles = self.roles.filter(|report| report.heads == attention.heads && report.reports.len() == count);
         let effects = self.effects.filter(|report| {
@@ -79,7 +88,7 @@ impl Page<'_> {
         // Nothing in a token may end the script.
         let data = data.replace('<', "\\u003c");
         let title = escaped(&format!("{} · step {}", self.run, grouped(attention.step.0)));
-        filled(TEMPLATE, &[("title", &title), ("data", &data), ("version", env!("CARGO_PKG_VERSION"))])
+        Ok(filled(TEMPLATE, &[("title", &title), ("data", &data), ("version", env!("CARGO_PKG_VERSION"))]))
     }
 
     fn notes(&self) -> Vec<String> {
@@ -125,7 +134,6 @@ fn packed(weights: &[f32], tokens: usize) -> String {
     let mut bytes = Vec::with_capacity(tokens * (tokens + 1));
     for (query, row) in weights.chunks(tokens.max(1)).enumerate() {
         for weight in &row[..=query] {
-            // `as` takes NaN to 0.
             bytes.extend(((weight.clamp(0.0, 1.0) * 65_535.0).round() as u16).to_le_bytes());
         }
     }

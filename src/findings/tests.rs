@@ -265,7 +265,7 @@ fn the_ending_says_the_format_and_another_is_refused() {
 fn page(run: &str, snapshot: &AttentionSnapshot) -> (String, Value) {
     let (view, roles, effects) = (changed_view(), roles_at(1000), effects_report());
     let page = Page { run, attention: snapshot, view: &view, roles: Some(&roles), effects: Some(&effects) };
-    let html = page.html();
+    let html = page.html().expect("numbers");
     let (_, rest) = html.split_once(r#"<script type="application/json" id="data">"#).expect("data");
     let data = parsed(rest.split_once("</script>").expect("its end").0);
     (html, data)

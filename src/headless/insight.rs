@@ -13,7 +13,7 @@ use super::questions::{open, prompt, prompt_of, tell_note};
 use crate::findings::{Page, lens_name};
 use crate::lab::branch;
 use crate::lab::handle::Place;
-use crate::lab::protocol::{HeadId, Off, Role, RoleScores, Step, Switches, Target, View};
+use crate::lab::protocol::{HeadId, Off, Role, RoleScores, Step, Switches, Target, View, falling};
 use crate::recipe::bytes_text;
 use crate::runs::{RunFolder, write_file};
 
@@ -67,6 +67,12 @@ pub(super) fn effects(arguments: &EffectsArguments) -> Result<ExitCode> {
         }
     };
     let found = opened.effects(arguments.off.into(), arguments.text.as_deref(), &mut progress)?;
+    let without = found.heads.iter().chain(&found.mlps).flatten().filter(|effect| !effect.is_finite()).count();
+    if without > 0 {
+        eprintln!(
+            "warning: without {without} of its parts the model's loss is no number; such effects are null in JSON"
+        );
+    }
     if arguments.json {
         let heads: Vec<_> = found.heads.chunks(found.heads_per_layer).collect();
         let (step, off, loss, tokens) = (found.step, found.off, found.loss, found.tokens);
@@ -85,7 +91,7 @@ pub(super) fn effects(arguments: &EffectsArguments) -> Result<ExitCode> {
     for (layer, effect) in found.mlps.iter().enumerate() {
         parts.extend(effect.map(|effect| (format!("layer {} MLP", layer + 1), effect)));
     }
-    parts.sort_by(|one, other| other.1.total_cmp(&one.1));
+    parts.sort_by(|one, other| falling(one.1, other.1));
     for (name, effect) in parts {
         say!("{name:<20} {effect:+.4}");
     }
@@ -98,6 +104,9 @@ pub(super) fn lens(arguments: &LensArguments) -> Result<ExitCode> {
     let target = arguments.attribute.map(|position| Target { position, token: arguments.token });
     let (look, note) = opened.lens(&prompt.expect("one of them is required"), target)?;
     tell_note(&note);
+    if let Some(found) = look.non_finite {
+        eprintln!("warning: {found}; such numbers are null in JSON");
+    }
     let (Some(lens), labels) = (look.lens, opened.labels()) else { return Ok(ExitCode::FAILURE) };
     let cells = |row: usize| (0..lens.positions).map(move |position| (row, position));
     if arguments.prompt.json {
@@ -144,7 +153,8 @@ pub(super) fn page(PageArguments { prompt: arguments, out }: &PageArguments) -> 
     let folder = std::fs::canonicalize(&arguments.model.run)?;
     let run = folder.file_name().unwrap_or_default().to_string_lossy();
     let (view, roles) = (View::default(), Some(&roles));
-    let html = Page { run: &run, attention: &attention, view: &view, roles, effects: None }.html();
+    let page = Page { run: &run, attention: &attention, view: &view, roles, effects: None };
+    let html = page.html().map_err(anyhow::Error::msg)?;
     write_file(out, html.as_bytes())?;
     if arguments.json {
         say!("{}", json!({ "bytes": html.len() }));

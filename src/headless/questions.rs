@@ -17,7 +17,7 @@ use crate::lab::ask::{self, Moment, Opened, Prompt};
 use crate::lab::bench;
 use crate::lab::handle::Place;
 use crate::lab::import;
-use crate::lab::protocol::{DeviceChoice, ExportFormat, HeadId, Step};
+use crate::lab::protocol::{DeviceChoice, ExportFormat, HeadId, Step, falling, largest_place};
 use crate::lab::trial::{Trial, UNSOUND};
 use crate::preset;
 use crate::recipe::{TextSource, bytes_text, grouped};
@@ -50,6 +50,9 @@ fn tell_stand_in(run: &Path, kept: Kept) -> Result<()> {
 
 pub(super) fn evaluate(arguments: &EvaluateArguments) -> Result<ExitCode> {
     let found = open(&arguments.model)?.evaluate(arguments.text.as_deref())?;
+    if !found.perplexity.is_finite() {
+        eprintln!("warning: a loss of {} has a perplexity beyond what a number holds", found.loss);
+    }
     if arguments.json {
         say!("{}", serde_json::to_string(&found)?);
     } else {
@@ -78,12 +81,16 @@ pub(super) fn sample(arguments: &SampleArguments) -> Result<ExitCode> {
         bail!("{fault}");
     }
     let mut stdout = std::io::stdout().lock();
-    let note = opened.sample(recipe.sampling, |text| {
+    let mut begun = false;
+    let drawn = opened.sample(recipe.sampling, |text| {
+        begun = true;
         let text = if arguments.raw { text.into() } else { printed(text) };
         write!(stdout, "{text}").and_then(|()| stdout.flush())
-    })?;
-    writeln!(stdout)?;
-    tell_note(&note);
+    });
+    if begun {
+        writeln!(stdout)?;
+    }
+    tell_note(&drawn?);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -99,10 +106,20 @@ pub(super) fn prompt(arguments: &PromptArguments) -> Prompt {
     given.expect("one of them is required")
 }
 
+/// What is no number is null in JSON: says so, and where it begins.
+pub(super) fn warn_non_finite(opened: &Opened, prompt: &Prompt) -> Result<()> {
+    if let Some(found) = opened.non_finite(prompt)? {
+        eprintln!("warning: {found}; such numbers are null in JSON");
+    }
+    Ok(())
+}
+
 pub(super) fn logits(arguments: &PromptArguments) -> Result<ExitCode> {
     let opened = open(&arguments.model)?;
-    let (logits, note) = opened.logits(&prompt(arguments))?;
+    let prompt = prompt(arguments);
+    let (logits, note) = opened.logits(&prompt)?;
     tell_note(&note);
+    warn_non_finite(&opened, &prompt)?;
     if arguments.json {
         say!("{}", json!({ "logits": logits }));
         return Ok(ExitCode::SUCCESS);
@@ -110,7 +127,7 @@ pub(super) fn logits(arguments: &PromptArguments) -> Result<ExitCode> {
     let labels = opened.labels();
     for (position, row) in logits.iter().enumerate() {
         let mut order: Vec<usize> = (0..row.len()).collect();
-        order.sort_by(|&a, &b| row[b].total_cmp(&row[a]));
+        order.sort_by(|&a, &b| falling(row[a], row[b]));
         let best: Vec<_> = order.iter().take(5).map(|&id| format!("{} {:+.3}", labels[id], row[id])).collect();
         say!("{position:>4}  {}", best.join("   "));
     }
@@ -118,8 +135,10 @@ pub(super) fn logits(arguments: &PromptArguments) -> Result<ExitCode> {
 }
 
 pub(super) fn attention(arguments: &PromptArguments) -> Result<ExitCode> {
-    let snapshot = open(&arguments.model)?.attention(&prompt(arguments))?;
+    let (opened, prompt) = (open(&arguments.model)?, prompt(arguments));
+    let snapshot = opened.attention(&prompt)?;
     tell_note(&snapshot.note);
+    warn_non_finite(&opened, &prompt)?;
     let length = snapshot.tokens.len();
     let heads = |layer| (0..snapshot.heads).map(move |head| HeadId { layer, head });
     if arguments.json {
@@ -132,7 +151,7 @@ pub(super) fn attention(arguments: &PromptArguments) -> Result<ExitCode> {
     for head in (0..snapshot.layers).flat_map(heads) {
         say!("layer {} head {}: each token's strongest look", head.layer + 1, head.head + 1);
         for (query, row) in snapshot.head(head).chunks(length).enumerate() {
-            let best = (0..=query).max_by(|&a, &b| row[a].total_cmp(&row[b])).unwrap_or(0);
+            let best = largest_place(&row[..=query]).unwrap_or(0);
             say!(
                 "  {:>4} {:4} → {:>4} {:4} {:.3}",
                 query,

@@ -59,11 +59,15 @@ pub(super) fn forward(x: FlexTensor, activation: Activation, keep: bool) -> (Fle
     (tensor(y, x.shape()), Some(tensor(slopes, x.shape())))
 }
 
-pub(super) fn backward(slopes: &FlexTensor, gradient: FlexTensor) -> FlexTensor {
+pub(super) fn backward(slopes: &FlexTensor, activation: Activation, gradient: FlexTensor) -> FlexTensor {
     let mut gradient = owned(gradient);
     let slopes = values(slopes);
     spread_chunks(gradient.storage_mut(), CHUNK, |part, found| {
-        multiply(found, &slopes[part * CHUNK..][..found.len()]);
+        let slopes = &slopes[part * CHUNK..][..found.len()];
+        match activation {
+            Activation::Relu => keep_where(found, slopes),
+            _ => multiply(found, slopes),
+        }
     });
     gradient
 }
@@ -120,7 +124,8 @@ fn silu_at<const FUSED: bool>(x: f32) -> (f32, f32) {
 
 #[inline(always)]
 fn relu_at<const FUSED: bool>(x: f32) -> (f32, f32) {
-    if x > 0.0 { (x, 1.0) } else { (0.0, 0.0) }
+    // NaN is not below zero, and stays.
+    if x <= 0.0 { (0.0, 0.0) } else { (x, 1.0) }
 }
 
 macro_rules! elementwise {
@@ -153,6 +158,12 @@ vectorised! {
     fn multiply(out: &mut [f32], factors: &[f32]), FUSED => {
         for (out, &factor) in out.iter_mut().zip(factors) {
             *out *= factor;
+        }
+    }
+    /// Numbers where the slope is 1, and 0 where it is 0, whatever was there.
+    fn keep_where(out: &mut [f32], slopes: &[f32]), FUSED => {
+        for (out, &slope) in out.iter_mut().zip(slopes) {
+            *out = if slope == 0.0 { 0.0 } else { *out };
         }
     }
     fn swiglu_rows(y: &mut [f32], gate: &[f32], up: &[f32]), FUSED => {

@@ -4,6 +4,9 @@
 //! Queries are taken in blocks, and a block only meets the keys up to its end, so that nearly half of the square of
 //! scores is never computed. The weights are kept for the backward pass; without one, a block's live in a scratch that
 //! is used again. Dropout is drawn anew in the backward pass.
+//!
+//! A later key has a weight of 0, and 0 times what is no number is none. So a head whose numbers are not calm is one
+//! block, and NaN goes wherever it would go if the whole square was computed.
 
 use burn::backend::TensorMetadata;
 use burn::backend::flex::FlexTensor;
@@ -17,6 +20,9 @@ use super::vector::{exp, fma, largest, sum_of, vectorised};
 
 /// Queries in a block.
 const BLOCK: usize = 64;
+
+/// Numbers smaller than this without their sign are calm: no sum of products of two of them leaves f32.
+const CALM: f32 = 1e17;
 
 #[derive(Clone, Copy, Debug)]
 struct Sizes {
@@ -69,10 +75,33 @@ impl Sizes {
         Matrix::with_stride(&data[place + first * width..], rows, self.head_width, width)
     }
 
+    /// Where the queries, keys and values of head number `part` of all begin in the fused tensor.
+    fn places(&self, part: usize) -> [usize; 3] {
+        let (sequence, head) = (part / self.heads, part % self.heads);
+        let group = head * self.groups / self.heads;
+        [head, self.heads + group, self.heads + self.groups + group].map(|index| self.place(sequence, index))
+    }
+
+    /// Queries in a block of head number `part` of all: all of them where its numbers are not calm.
+    fn block(&self, fused: &[f32], part: usize) -> usize {
+        let width = self.fused_width();
+        self.block_if(|| self.places(part).iter().all(|&place| self.is_calm(fused, place, width)))
+    }
+
+    /// As many as where `calm`, or all queries.
+    fn block_if(&self, calm: impl FnOnce() -> bool) -> usize {
+        if self.length <= BLOCK || calm() { BLOCK.min(self.length) } else { self.length }
+    }
+
+    /// Whether the numbers of a head's matrix are calm, whose rows are `width` apart from `place` on.
+    fn is_calm(&self, data: &[f32], place: usize, width: usize) -> bool {
+        are_calm(&data[place..][..self.extent(self.length, width)], self.head_width, width)
+    }
+
     /// The blocks' first and one past their last query.
-    fn blocks(&self) -> impl DoubleEndedIterator<Item = (usize, usize)> + use<> {
+    fn blocks(&self, block: usize) -> impl DoubleEndedIterator<Item = (usize, usize)> + use<> {
         let length = self.length;
-        (0..length.div_ceil(BLOCK)).map(move |block| (block * BLOCK, length.min((block + 1) * BLOCK)))
+        (0..length.div_ceil(block)).map(move |place| (place * block, length.min((place + 1) * block)))
     }
 }
 
@@ -89,8 +118,9 @@ pub(super) struct State {
 struct Used(Option<(DropoutMask, Block)>);
 
 impl Used {
-    fn new(mask: Option<DropoutMask>, sizes: &Sizes) -> Self {
-        Self(mask.map(|mask| (mask, scratch(BLOCK.min(sizes.length) * sizes.length))))
+    /// With room for a block of so many rows.
+    fn new(mask: Option<DropoutMask>, sizes: &Sizes, block: usize) -> Self {
+        Self(mask.map(|mask| (mask, scratch(block * sizes.length))))
     }
 
     /// Of a block's weights, `stride` apart, that are those of the queries `first..end` of head number `part` of all.
@@ -99,7 +129,8 @@ impl Used {
         for (query, (left, weights)) in (first..end).zip(left.chunks_mut(stride).zip(weights.chunks(stride))) {
             let (seen, future) = left[..end].split_at_mut(query + 1);
             mask.drop_row(part * stride + query, &weights[..=query], seen);
-            future.fill(0.0);
+            // 0, or no number in a row of which none is one.
+            future.copy_from_slice(&weights[query + 1..end]);
         }
         &left[..weights.len()]
     }
@@ -121,50 +152,51 @@ pub(super) fn forward(
     let mut mixed = buffer(batch * length * sizes.mixed_width());
     let (weights, out) = (Shared::new(&mut kept), Shared::new(&mut mixed));
     spread(batch * heads, |part| {
-        let used = Used::new(mask, &sizes);
+        let block = sizes.block(values(&fused), part);
+        let used = Used::new(mask, &sizes, block);
         if keep {
             // SAFETY: each part has its own square.
             let weights = unsafe { weights.slice(part * square..(part + 1) * square) };
-            mix(&sizes, values(&fused), &out, part, |first| first * length, weights, used);
+            mix(&sizes, values(&fused), &out, part, block, |first| first * length, weights, used);
         } else {
-            mix(&sizes, values(&fused), &out, part, |_| 0, &mut scratch(BLOCK.min(length) * length), used);
+            mix(&sizes, values(&fused), &out, part, block, |_| 0, &mut scratch(block * length), used);
         }
     });
     let state = keep.then(|| State { fused, weights: tensor(kept, [batch, heads, length, length]), sizes, mask });
     (tensor(mixed, [batch, length, sizes.mixed_width()]), state)
 }
 
-/// The mixed values without dropout, and the weights that mixed them, `[batch, head, query, key]`, 0 for later keys.
+/// The mixed values without dropout, and the weights that mixed them, `[batch, head, query, key]`; of later keys 0, or no
+/// number in a row of which none is one.
 pub(super) fn traced(fused: FlexTensor, heads: usize, groups: usize) -> (FlexTensor, FlexTensor) {
     let (mixed, state) = forward(fused, heads, groups, None, true);
-    let State { mut weights, sizes, .. } = state.expect("it was to be kept");
+    let State { fused, mut weights, sizes, .. } = state.expect("it was to be kept");
     let length = sizes.length;
-    spread_chunks(weights.storage_mut(), length * length, |_, weights| {
-        for (first, end) in sizes.blocks() {
+    spread_chunks(weights.storage_mut(), length * length, |part, weights| {
+        for (first, end) in sizes.blocks(sizes.block(values(&fused), part)) {
             weights[first * length..end * length].chunks_exact_mut(length).for_each(|row| row[end..].fill(0.0));
         }
     });
     (mixed, weights)
 }
 
-/// Head number `part` of all. `weights_at` says where in `weights` the block that begins with a query puts its rows,
-/// `length` apart.
+/// Head number `part` of all, so many queries at a time. `weights_at` says where in `weights` the block that begins with a
+/// query puts its rows, `length` apart.
+#[allow(clippy::too_many_arguments)]
 fn mix(
     sizes: &Sizes,
     fused: &[f32],
     out: &Shared<'_>,
     part: usize,
+    block: usize,
     weights_at: impl Fn(usize) -> usize,
     weights: &mut [f32],
     mut used: Used,
 ) {
     let (sequence, head) = (part / sizes.heads, part % sizes.heads);
     let (width, length) = (sizes.fused_width(), sizes.length);
-    let group = head * sizes.groups / sizes.heads;
-    let query = sizes.place(sequence, head);
-    let key = sizes.place(sequence, sizes.heads + group);
-    let value = sizes.place(sequence, sizes.heads + sizes.groups + group);
-    for (first, end) in sizes.blocks() {
+    let [query, key, value] = sizes.places(part);
+    for (first, end) in sizes.blocks(block) {
         let rows = end - first;
         let query = sizes.matrix(fused, query, width, first, rows);
         let key = sizes.matrix(fused, key, width, 0, end);
@@ -193,37 +225,37 @@ pub(super) fn backward(state: &State, gradient: FlexTensor) -> FlexTensor {
     let out = Shared::new(&mut found);
     spread(sizes.batch * sizes.groups, |part| {
         let (sequence, group) = (part / sizes.groups, part % sizes.groups);
-        let mut scratch = scratch(BLOCK.min(sizes.length) * sizes.length);
-        let mut used = Used::new(state.mask, &sizes);
         let members = sizes.heads / sizes.groups;
         for member in 0..members {
-            let part = sequence * sizes.heads + group * members + member;
-            head_gradients(state, values(&gradient), &out, part, &mut scratch, &mut used);
+            head_gradients(state, values(&gradient), &out, sequence * sizes.heads + group * members + member);
         }
     });
     tensor(found, state.fused.shape())
 }
 
-fn head_gradients(
-    state: &State,
-    gradient: &[f32],
-    out: &Shared<'_>,
-    part: usize,
-    scratch: &mut [f32],
-    used: &mut Used,
-) {
+fn head_gradients(state: &State, gradient: &[f32], out: &Shared<'_>, part: usize) {
     let sizes = &state.sizes;
     let (sequence, head) = (part / sizes.heads, part % sizes.heads);
     let (width, mixed_width, length) = (sizes.fused_width(), sizes.mixed_width(), sizes.length);
     let members = sizes.heads / sizes.groups;
-    let group = head / members;
     let fused = values(&state.fused);
-    let kept = &values(&state.weights)[part * length * length..];
-    let query_at = sizes.place(sequence, head);
-    let key_at = sizes.place(sequence, sizes.heads + group);
-    let value_at = sizes.place(sequence, sizes.heads + sizes.groups + group);
+    let mut kept = &values(&state.weights)[part * length * length..][..length * length];
+    let [query_at, key_at, value_at] = sizes.places(part);
+    let before = sizes.block(fused, part);
+    let block = before.max(sizes.block_if(|| sizes.is_calm(gradient, sizes.mixed_place(sequence, head), mixed_width)));
+    let mut whole = None;
+    if block > before {
+        // Of weights that were computed in blocks, the rest is whatever was there.
+        let whole = whole.insert(scratch(length * length));
+        for (query, (whole, kept)) in whole.chunks_mut(length).zip(kept.chunks(length)).enumerate() {
+            whole[..=query].copy_from_slice(&kept[..=query]);
+            whole[query + 1..].fill(0.0);
+        }
+        kept = whole;
+    }
+    let (mut scratch, mut used) = (scratch(block * length), Used::new(state.mask, sizes, block));
     // The last block first: it meets all keys, so that it can write where the others add.
-    for (first, end) in sizes.blocks().rev() {
+    for (first, end) in sizes.blocks(block).rev() {
         let rows = end - first;
         let add = end != length || !head.is_multiple_of(members);
         let query = sizes.matrix(fused, query_at, width, first, rows);
@@ -240,7 +272,7 @@ fn head_gradients(
             let transposed = Matrix::with_stride(used, rows, end, length).transposed();
             product_at(places(value_at, end), width, transposed, gradient, 1.0, add);
             product_at(scores.as_mut_ptr(), length, gradient, value.transposed(), 1.0, false);
-            softmax_gradients(scores, used, weights, length, end, sizes.scale());
+            softmax_gradients(scores, used, weights, length, first, end, sizes.scale());
             let scores = Matrix::with_stride(scores, rows, end, length);
             product_at(places(query_at + first * width, rows), width, scores, key, 1.0, false);
             product_at(places(key_at, end), width, scores.transposed(), query, 1.0, add);
@@ -249,8 +281,8 @@ fn head_gradients(
 }
 
 vectorised! {
-    /// Softmax of each row over the keys up to its own query; 0 for the keys after it. Rows are `stride` apart and hold
-    /// `end` keys; the first is query `first`'s.
+    /// Softmax of each row over the keys up to its own query; the keys after it have 0 of it, which is no number where the
+    /// row has none. Rows are `stride` apart and hold `end` keys; the first is query `first`'s.
     fn softmax_rows(scores: &mut [f32], stride: usize, first: usize, end: usize), FUSED => {
         for query in first..end {
             let row = &mut scores[(query - first) * stride..][..end];
@@ -263,25 +295,32 @@ vectorised! {
             for weight in seen {
                 *weight *= scale;
             }
-            future.fill(0.0);
+            future.fill(0.0 * scale);
         }
     }
-    /// From the used weights' gradients to the scores', in place.
+    /// From the used weights' gradients to the scores', in place; those of later keys were masked and have none. Rows as in
+    /// [`softmax_rows`].
     fn softmax_gradients(
         gradients: &mut [f32],
         used: &[f32],
         weights: &[f32],
         stride: usize,
+        first: usize,
         end: usize,
         scale: f32,
     ), FUSED => {
         let rows = gradients.chunks_mut(stride).zip(used.chunks(stride)).zip(weights.chunks(stride));
-        for ((gradients, used), weights) in rows {
-            let (gradients, used, weights) = (&mut gradients[..end], &used[..end], &weights[..end]);
-            let mean = sum_of([&*gradients, used], |[gradient, used]| gradient * used);
-            for ((gradient, &used), &weight) in gradients.iter_mut().zip(used).zip(weights) {
+        for (query, ((gradients, used), weights)) in (first..end).zip(rows) {
+            let mean = sum_of([&gradients[..end], &used[..end]], |[gradient, used]| gradient * used);
+            let (seen, future) = gradients[..end].split_at_mut(query + 1);
+            for ((gradient, &used), &weight) in seen.iter_mut().zip(used).zip(weights) {
                 *gradient = fma::<FUSED>(*gradient, used, -mean * weight) * scale;
             }
+            future.fill(0.0);
         }
+    }
+    /// Whether all of the rows' first `width` numbers are calm; rows are `stride` apart.
+    fn are_calm(data: &[f32], width: usize, stride: usize) -> bool, FUSED => {
+        data.chunks(stride).all(|row| row[..width].iter().fold(true, |calm, number| calm & (number.abs() < CALM)))
     }
 }

@@ -38,13 +38,20 @@ pub(super) fn forward(
     let work = |head: usize| {
         let group = head * groups / heads;
         let mut scores = buffer(filled + new);
-        for position in 0..new {
+        let (keys, values) = (&rows[group * size..], &rows[(groups + group) * size..]);
+        // Later places weigh 0, and 0 times what is no number is none.
+        let mut later = vec![0.0; size];
+        for position in (0..new).rev() {
             let query = &data[position * width + head * size..][..size];
             let place = position * query_width + head * size;
             // SAFETY: each part has the places of its own head.
             let out = unsafe { out.slice(place..place + size) };
-            let scores = &mut scores[..=filled + position];
-            mix(out, scores, query, &rows[group * size..], &rows[(groups + group) * size..], kept_width, scale);
+            mix(out, &mut scores[..=filled + position], query, keys, values, kept_width, scale);
+            let value = &values[(filled + position) * kept_width..][..size];
+            for ((out, later), value) in out.iter_mut().zip(&mut later).zip(value) {
+                *out += *later;
+                *later += 0.0 * value;
+            }
         }
     };
     if heads * new * (filled + new) * size < ALONE {

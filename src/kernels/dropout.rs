@@ -81,7 +81,8 @@ vectorised! {
             drawn = (drawn ^ (drawn >> 16)).wrapping_mul(0x85eb_ca6b) ^ key[1];
             drawn = (drawn ^ (drawn >> 13)).wrapping_mul(0xc2b2_ae35);
             drawn ^= drawn >> 16;
-            *left = if drawn < threshold { 0.0 } else { number * scale };
+            // A product either way, as 0 times what is no number is none.
+            *left = number * if drawn < threshold { 0.0 } else { scale };
         }
     }
 }

@@ -281,8 +281,8 @@ impl<C: CheckpointStrategy> Kernels for Autodiff<Flex, C> {
     fn fused_activation(x: FloatTensor<Self>, activation: Activation) -> FloatTensor<Self> {
         let (x, node) = x.into_parts();
         let (y, slopes) = activation::forward(x, activation, true);
-        record::<C, _, 1>([node], y, slopes, |slopes, gradient, [_]| {
-            [slopes.map(|slopes| activation::backward(&slopes, gradient))]
+        record::<C, _, 1>([node], y, (slopes, activation), |(slopes, activation), gradient, [_]| {
+            [slopes.map(|slopes| activation::backward(&slopes, activation, gradient))]
         })
     }
 

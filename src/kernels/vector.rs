@@ -79,13 +79,12 @@ pub(super) fn fma<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
     if FUSED { a.mul_add(b, c) } else { a * b + c }
 }
 
-/// e^x, within two units in the last place; Cephes' `expf`. Below −87.3 it stays at the smallest normal number.
+/// e^x, within two units in the last place; Cephes' `expf`. It is 0 below −87.3 and infinite above 88.37, a little before
+/// f32 ends on either side; of NaN it is NaN.
 #[inline(always)]
 pub(super) fn exp<const FUSED: bool>(x: f32) -> f32 {
     // Adding 1.5 · 2^23 leaves the nearest integer in the low bits of the sum.
     const ROUND: f32 = 12_582_912.0;
-    let x = if x > -87.3 { x } else { -87.3 };
-    let x = if x < 88.3 { x } else { 88.3 };
     let shifted = fma::<FUSED>(x, std::f32::consts::LOG2_E, ROUND);
     let n = shifted - ROUND;
     // ln 2 in two parts: the first has so few digits that n times it is exact.
@@ -98,15 +97,15 @@ pub(super) fn exp<const FUSED: bool>(x: f32) -> f32 {
     let p = fma::<FUSED>(p, r, 0.5);
     let power = fma::<FUSED>(p, r * r, r) + 1.0;
     let two_to_n = f32::from_bits((shifted.to_bits() << 23).wrapping_add(0x3f80_0000));
-    power * two_to_n
+    // Both comparisons are false for NaN, which `power` has kept.
+    let value = if x < -87.3 { 0.0 } else { power * two_to_n };
+    if x > 88.37 { f32::INFINITY } else { value }
 }
 
 /// The error function, within a few units in the last place: the rational minimax approximation of Eigen and XLA
-/// (`erf(x) = x · P(x²) / Q(x²)` on [−4, 4], beyond which it is ±1 in f32).
+/// (`erf(x) = x · P(x²) / Q(x²)` on [−4, 4], beyond which it is ±1 in f32). Of NaN it is NaN.
 #[inline(always)]
 pub(super) fn erf<const FUSED: bool>(x: f32) -> f32 {
-    let x = if x > -4.0 { x } else { -4.0 };
-    let x = if x < 4.0 { x } else { 4.0 };
     let s = x * x;
     let p = fma::<FUSED>(s, -2.726_142e-10, 2.770_681_4e-8);
     let p = fma::<FUSED>(s, p, -2.101_024e-6);
@@ -118,7 +117,9 @@ pub(super) fn erf<const FUSED: bool>(x: f32) -> f32 {
     let q = fma::<FUSED>(s, q, -1.682_827e-3);
     let q = fma::<FUSED>(s, q, -7.373_329e-3);
     let q = fma::<FUSED>(s, q, -1.426_474e-2);
-    x * p / q
+    // Both comparisons are false for NaN, which the quotient has kept.
+    let value = if x < -4.0 { -1.0 } else { x * p / q };
+    if x > 4.0 { 1.0 } else { value }
 }
 
 /// Adds the lanes pairwise, in an order of its own that never changes.
@@ -160,7 +161,7 @@ pub(super) fn sum_of<const N: usize>(slices: [&[f32]; N], term: impl Fn([f32; N]
     fold(lanes)
 }
 
-/// The largest of `values`; −∞ of none.
+/// The largest of `values`, NaN left out: what is then made of each value has it. −∞ of none.
 #[inline(always)]
 pub(super) fn largest(values: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; LANES];

@@ -11,8 +11,8 @@ use super::branch;
 use super::handle::Place;
 use super::measuring::{EFFECT_BATCHES, Effects, Subject};
 use super::protocol::{
-    AttentionSnapshot, DeviceChoice, DeviceReport, EffectsReport, ExportFormat, ExportReport, HeadReport, Look, Off,
-    RoleReport, RoleScores, Step, Switches, Target, View, Wants,
+    AttentionSnapshot, DeviceChoice, DeviceReport, EffectsReport, ExportFormat, ExportReport, HeadReport, Look,
+    NonFinite, Off, RoleReport, RoleScores, Step, Switches, Target, View, Wants,
 };
 use super::trial::Trial;
 use crate::device::{self, Adapter};
@@ -21,8 +21,11 @@ use crate::recipe::{ModelRecipe, SamplingRecipe, TextSource};
 use crate::runs::{
     Checkpoint, Kept, Owner, RunError, RunFile, RunFolder, copy_run, export_safetensors, find_snapshot, transformers,
 };
-use crate::text::{Dataset, LineEnds, TokenId};
-use crate::train::{Means, Probe, Sampler, Seen, accuracy, evaluate_whole, pruned, validation_batches};
+use crate::text::{Dataset, LineEnds, TokenId, consecutive};
+use crate::train::{
+    Means, Probe, Sampler, Seen, accuracy, evaluate_whole, first_non_finite, first_non_finite_in, proof_tokens, pruned,
+    validation_batches,
+};
 
 /// The model of a run's last (or best) checkpoint. Training may go on in the folder meanwhile.
 pub struct Opened {
@@ -92,7 +95,14 @@ impl Opened {
         ensure!(tokens > 0, "the validation part of the text is too short to evaluate");
         let (context, validation) = (self.file.recipe.model.context, &dataset.validation);
         let loss = evaluate_whole(&self.model, validation, context, &self.device, &mut || true).unwrap_or(f64::NAN);
-        ensure!(loss.is_finite(), "the loss is {loss}: the weights of this checkpoint are no numbers any more");
+        if !loss.is_finite() {
+            let found = consecutive(validation, context).find_map(|(inputs, _)| {
+                let ids: Vec<_> = inputs.iter().map(|&id| TokenId(id.into())).collect();
+                first_non_finite(&self.model, &ids, &self.device)
+            });
+            found.map_or(Ok(()), Err)?;
+            bail!("the loss is {loss}, though the model's logits are numbers: they are too far apart");
+        }
         let first = tokenizer.byte_length(TokenId(dataset.validation[0].into())) as u64;
         let bytes = (dataset.validation_bytes - first) as f64;
         let bits_per_byte = loss * tokens as f64 / std::f64::consts::LN_2 / bytes;
@@ -124,7 +134,10 @@ impl Opened {
     pub fn heads(&self, prompt: Option<&Prompt>) -> Result<(Vec<Vec<RoleScores>>, String)> {
         let (report, note) = match prompt {
             Some(prompt) => self.attention_and_roles(prompt).map(|(attention, report)| (report, attention.note))?,
-            None => (self.seen().tested_roles(), String::new()),
+            None => {
+                self.require_finite(&self.seen().test().ids)?;
+                (self.seen().tested_roles(), String::new())
+            }
         };
         let scores = |head: &HeadReport| if prompt.is_some() { head.probe } else { head.test };
         let layers = report.reports.chunks(report.heads.max(1));
@@ -158,6 +171,9 @@ impl Opened {
         let recipe = &self.file.recipe;
         let batches = validation_batches(recipe, &dataset.validation, EFFECT_BATCHES);
         ensure!(!batches.is_empty(), "the validation part of the text is too short to measure on");
+        if let Some(why) = first_non_finite_in(&self.model, &batches[0], &self.device) {
+            return Err(why.into());
+        }
         let means = (off == Off::Mean).then(|| Means::of(&self.model, &batches[0], &self.device));
         let subject = Subject {
             model: self.model.clone(),
@@ -195,17 +211,20 @@ impl Opened {
     /// words.
     ///
     /// # Errors
-    /// As `write` says.
-    pub fn sample<E>(
+    /// As `write` says, or if the model's numbers are not finite, so that there is nothing to draw from.
+    pub fn sample(
         &self,
         settings: SamplingRecipe,
-        mut write: impl FnMut(&str) -> Result<(), E>,
-    ) -> Result<String, E> {
+        mut write: impl FnMut(&str) -> std::io::Result<()>,
+    ) -> Result<String> {
         let (tokenizer, recipe) = (&self.file.tokenizer, &self.file.recipe.model);
         let mut sampler = Sampler::new(settings, tokenizer);
+        // Before the prompt is written: what cannot be continued is not begun.
+        let mut token = sampler.next(&self.model, self.step, recipe, tokenizer, &self.device)?;
         write(&sampler.prompt)?;
-        while let Some(token) = sampler.next(&self.model, self.step, recipe, tokenizer, &self.device) {
-            write(&token.text)?;
+        while let Some(drawn) = token {
+            write(&drawn.text)?;
+            token = sampler.next(&self.model, self.step, recipe, tokenizer, &self.device)?;
         }
         Ok(sampler.note)
     }
@@ -214,6 +233,14 @@ impl Opened {
     #[must_use]
     pub fn labels(&self) -> Vec<String> {
         (0..).map(TokenId).take(self.file.tokenizer.vocabulary()).map(|id| self.file.tokenizer.label(id)).collect()
+    }
+
+    /// Where the numbers of a pass over the prompt stop being finite, if they do.
+    ///
+    /// # Errors
+    /// As [`logits`](Self::logits).
+    pub fn non_finite(&self, prompt: &Prompt) -> Result<Option<NonFinite>> {
+        Ok(first_non_finite(&self.model, &self.read(prompt)?.ids, &self.device))
     }
 
     /// Logits after each token of the prompt, `[position][vocabulary]`, and what was left out of it.
@@ -234,12 +261,18 @@ impl Opened {
         Ok(self.seen().attention(&probe))
     }
 
+    fn require_finite(&self, ids: &[TokenId]) -> Result<(), NonFinite> {
+        first_non_finite(&self.model, ids, &self.device).map_or(Ok(()), Err)
+    }
+
     /// Attention of every head on the prompt, and what every head does there and on the standard test.
     ///
     /// # Errors
-    /// As [`logits`](Self::logits).
+    /// As [`logits`](Self::logits), or if the model's numbers are not finite there.
     pub fn attention_and_roles(&self, prompt: &Prompt) -> Result<(AttentionSnapshot, RoleReport)> {
         let probe = self.read(prompt)?;
+        self.require_finite(&probe.ids)?;
+        self.require_finite(&self.seen().test().ids)?;
         let attention = self.seen().attention(&probe);
         let roles = self.seen().roles(&attention, &probe.ids);
         Ok((attention, roles))
@@ -307,10 +340,14 @@ pub struct Exported {
 /// # Errors
 /// If the run has no checkpoint, the form cannot hold it, or the place cannot be written to.
 pub fn export(folder: &Path, kept: Kept, format: ExportFormat, to: &Path) -> Result<Exported> {
+    let kept = if format == ExportFormat::Checkpoint { Kept::Last } else { kept };
+    let opened = Opened::open(folder, Moment::Kept(kept), &DeviceChoice::Cpu)?;
+    let ids = proof_tokens(opened.file.tokenizer.vocabulary(), opened.file.recipe.model.context);
+    opened.require_finite(&ids)?;
     if format == ExportFormat::Checkpoint {
         return Ok(Exported { bytes: copy_run(folder, to)?, report: None });
     }
-    let Opened { model, file, device, .. } = Opened::open(folder, Moment::Kept(kept), &DeviceChoice::Cpu)?;
+    let Opened { model, file, device, .. } = opened;
     let (recipe, tokenizer) = (&file.recipe.model, &file.tokenizer);
     Ok(match format {
         ExportFormat::Transformers(family) => {

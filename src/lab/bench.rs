@@ -90,7 +90,7 @@ pub fn sample(recipe: &Recipe, vocabulary: u32, choice: &DeviceChoice) -> Result
     let settings =
         SamplingRecipe { prompt: LETTERS.start().to_string(), tokens: context - 1, ..recipe.sampling.clone() };
     let mut sampler = Sampler::new(settings, tokenizer);
-    let ms = median(context - 1, || Ok(sampler.next(&model, Step(0), &recipe.model, tokenizer, device).is_some()))?;
+    let ms = median(context - 1, || Ok(sampler.next(&model, Step(0), &recipe.model, tokenizer, device)?.is_some()))?;
     Ok(timing(&trainer, engine, None, Some(ms), 1e3 / ms))
 }
 

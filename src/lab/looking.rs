@@ -11,7 +11,7 @@ use super::protocol::{AttentionSnapshot, Look, Pin, RoleReport, Step, View};
 use crate::model::Gpt;
 use crate::runs::{Checkpoint, Kept, Owner, RunFile, RunFolder, find_snapshot};
 use crate::text::Batch;
-use crate::train::{Means, Probe, Seen, Trainer, switched};
+use crate::train::{Means, Probe, Seen, Trainer, first_non_finite, switched};
 
 /// The part of the time that looking may take from training, as one in so many.
 const SHARE: u32 = 25;
@@ -221,6 +221,12 @@ impl Looker {
         let model = trainer.validation_model();
         let seen = self.seen(&model, trainer.step_count());
         seen.roles(&seen.attention(&self.probe), &self.probe.ids)
+    }
+
+    /// Where the running model's numbers stop being finite, in words: on the probe, which stands in for other texts.
+    pub fn non_finite(&self, trainer: &Trainer) -> String {
+        let found = first_non_finite(&trainer.validation_model(), &self.probe.ids, &self.device);
+        found.map_or_else(|| "on the probe all its numbers are finite".to_owned(), |found| found.on_screen())
     }
 
     fn seen<'a>(&'a self, model: &'a Gpt, step: Step) -> Seen<'a> {

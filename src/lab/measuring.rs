@@ -282,7 +282,9 @@ impl Mean {
             heads: self.recipe.heads,
             weights: self.sums.iter().map(|sum| (sum / count) as f32).collect(),
             note: String::new(),
-        };
+            non_finite: Vec::new(),
+        }
+        .looked_through();
         let (path, switches) = (self.path.clone(), self.switches.clone());
         let (windows, total) = (self.done, self.windows.len());
         Event::MeanAttention(MeanAttention { path, switches, windows, total, attention: Arc::new(attention) })

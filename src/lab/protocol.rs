@@ -1,5 +1,6 @@
 //! What crosses the thread boundary: [`Command`] to the worker, [`Event`] from it. Plain data only, no tensor.
 
+mod finite;
 mod look;
 
 use std::path::PathBuf;
@@ -7,6 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use finite::{NonFinite, Stage, falling, largest_place};
 pub use look::{
     Attribution, Cut, CutEffect, EffectsReport, HeadReport, Lens, Look, MeanAttention, Off, Pin, Role, RoleReport,
     RoleScores, SwitchedReport, Switches, Target, View, Wants,
@@ -352,9 +354,32 @@ pub struct AttentionSnapshot {
     pub weights: Vec<f32>,
     /// What was left out of the probe, in words (unknown to the model, too long), or empty.
     pub note: String,
+    /// The heads of which a weight is no number, each with the first query where.
+    pub non_finite: Vec<(HeadId, usize)>,
 }
 
 impl AttentionSnapshot {
+    /// With [`non_finite`](Self::non_finite) found anew.
+    #[must_use]
+    pub fn looked_through(mut self) -> Self {
+        let heads = (0..self.layers).flat_map(|layer| (0..self.heads).map(move |head| HeadId { layer, head }));
+        let found = heads.filter_map(|head| Some((head, first_non_finite(self.head(head), self.tokens.len())?)));
+        self.non_finite = found.collect();
+        self
+    }
+
+    /// Which weights are no numbers, for the screen: `Layer 2, head 1: not a number from position 5 on`.
+    #[must_use]
+    pub fn non_finite_words(&self) -> Option<String> {
+        let (head, query) = self.non_finite.first()?;
+        let more = match self.non_finite.len() - 1 {
+            0 => String::new(),
+            1 => "; and so is 1 more head".to_owned(),
+            more => format!("; and so are {more} more heads"),
+        };
+        Some(format!("{}{more}", non_finite_words(*head, *query)))
+    }
+
     /// One head's weights, `[query, key]`.
     #[must_use]
     pub fn head(&self, head: HeadId) -> &[f32] {
@@ -368,6 +393,19 @@ impl AttentionSnapshot {
     pub fn weight(&self, head: HeadId, query: usize, key: usize) -> f32 {
         self.head(head)[query * self.tokens.len() + key]
     }
+}
+
+/// The first query, of weights `[query, key]` over so many tokens, that has one that is no number.
+#[must_use]
+pub fn first_non_finite(weights: &[f32], tokens: usize) -> Option<usize> {
+    let is_finite = |row: &[f32]| row.iter().fold(true, |all, weight| all & weight.is_finite());
+    weights.chunks_exact(tokens.max(1)).enumerate().position(|(query, row)| !is_finite(&row[..=query]))
+}
+
+/// `Layer 2, head 1: not a number from position 5 on`, for the screen, where all are counted from 1.
+#[must_use]
+pub fn non_finite_words(HeadId { layer, head }: HeadId, query: usize) -> String {
+    format!("Layer {}, head {}: not a number from position {} on", layer + 1, head + 1, query + 1)
 }
 
 /// A piece of a sample, in order.
@@ -390,6 +428,8 @@ pub enum SampleEvent {
     },
     Done {
         id: u64,
+        /// Why no more could be drawn, if that is so.
+        trouble: Option<String>,
     },
 }
 

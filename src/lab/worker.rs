@@ -215,7 +215,7 @@ impl<'a> Worker<'a> {
             Command::Sample(request) => self.start_sample(request),
             Command::StopSampling => {
                 if let Some((id, _)) = self.sampler.take() {
-                    self.outbox.send(Event::Sampled(SampleEvent::Done { id }));
+                    self.outbox.send(Event::Sampled(SampleEvent::Done { id, trouble: None }));
                 }
             }
             Command::Checkpoint => {
@@ -373,8 +373,9 @@ impl<'a> Worker<'a> {
         let Some(((train_loss, validation_loss), accuracy)) = found else { return false };
         self.elapsed_secs += started.elapsed().as_secs_f64();
         if !(train_loss.is_finite() && validation_loss.is_finite()) {
+            let why = self.looker.non_finite(&self.trainer);
             self.diverged(&format!(
-                "the loss is {train_loss} and on the validation text {validation_loss} after step {}",
+                "the loss is {train_loss} and on the validation text {validation_loss} after step {}: {why}",
                 step.0
             ));
             return false;
@@ -412,6 +413,10 @@ impl<'a> Worker<'a> {
         });
         if let Some(loss) = found {
             let step = self.trainer.step_count();
+            if !loss.is_finite() {
+                let why = self.looker.non_finite(&self.trainer);
+                return self.warn(format!("the loss over the whole validation text is {loss}: {why}"));
+            }
             self.outbox.send(Event::EvaluatedWhole(WholeReport { step, loss, tokens }));
         }
     }

@@ -23,7 +23,13 @@ impl Gpt {
     /// Logits from a residual stream `[batch, position, width]`: the last norm and the head.
     #[must_use]
     pub fn unembed(&self, x: Tensor<3>) -> Tensor<3> {
-        self.logits(self.norm.forward(x))
+        self.logits(self.normed(x))
+    }
+
+    /// The last norm of a residual stream `[batch, position, width]`.
+    #[must_use]
+    pub fn normed(&self, x: Tensor<3>) -> Tensor<3> {
+        self.norm.forward(x)
     }
 
     /// The parts of the logit of `token` after `position`, in a pass that was recorded in `trace`, batch of one. The last norm

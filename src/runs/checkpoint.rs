@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::hold::Hold;
 use super::identity::{self, FORMAT};
-use super::weights::{Weight, load_weights, shapes_of, weights_of};
+use super::weights::{Weight, load_weights, require_finite, shapes_of, weights_of};
 use super::{RunError, read_own, write_atomic, write_whole};
 use crate::lab::protocol::Step;
 use crate::model::{Gpt, values_of};
@@ -79,6 +79,13 @@ impl Header {
             return Ok(());
         }
         Err("it is of another model or another vocabulary than the run's".into())
+    }
+
+    /// The bytes of a file with these tensors.
+    fn with(mut self, tensors: &[Encoded], path: &Path) -> Result<Vec<u8>, RunError> {
+        self.sha256 = self.digest(tensors);
+        let header = ron::to_string(&self).map_err(|error| RunError::damaged(path, error))?;
+        serialize(path, tensors, HashMap::from([(STATE_KEY.to_owned(), header)]))
     }
 
     /// What [`Header::sha256`] is to be.
@@ -167,8 +174,11 @@ impl Checkpoint {
             return Err(RunError::Refused { path: path.to_owned(), fault });
         }
         let TrainingState { learning_rate, final_learning_rate, elapsed_secs, .. } = header.state;
-        if ![learning_rate, final_learning_rate, elapsed_secs].iter().all(|number| (0.0..1e12).contains(number)) {
-            return Err(damaged("its learning rate or training time is no sensible number".into()));
+        let best = header.state.best_validation_loss.is_none_or(f32::is_finite);
+        if !best
+            || ![learning_rate, final_learning_rate, elapsed_secs].iter().all(|number| (0.0..1e12).contains(number))
+        {
+            return Err(damaged("its learning rate, training time or best loss is no sensible number".into()));
         }
         let mut tensors = Vec::new();
         for (name, view) in file.iter() {
@@ -184,6 +194,9 @@ impl Checkpoint {
             };
             if part == 0 || moments {
                 let weight = tensor.into_weight(PARTS[part].len());
+                let name = format!("{}{}", PARTS[part], weight.name);
+                require_finite(&name, &weight.shape, &weight.values)
+                    .map_err(|fault| damaged(format!("{fault}: use an earlier step or another copy of the run")))?;
                 parts[part].insert(weight.name.clone(), weight);
             }
         }
@@ -228,11 +241,9 @@ impl PreparedCheckpoint {
     }
 
     fn encode(self, path: &Path) -> Result<Vec<u8>, RunError> {
-        let Self { mut header, weights } = self;
-        let tensors: Vec<_> = weights.into_iter().map(Encoded::new).collect();
-        header.sha256 = header.digest(&tensors);
-        let header = ron::to_string(&header).map_err(|error| RunError::damaged(path, error))?;
-        serialize(path, &tensors, HashMap::from([(STATE_KEY.to_owned(), header)]))
+        let Self { header, weights } = self;
+        // An update may have left f32 though its loss and gradient were numbers.
+        header.with(&Encoded::all(weights, path)?, path)
     }
 }
 
@@ -244,7 +255,15 @@ pub(super) struct Encoded {
 }
 
 impl Encoded {
-    pub(super) fn new(weight: Weight) -> Self {
+    /// All of them, if they are numbers; `path` is where they go.
+    pub(super) fn all(weights: Vec<Weight>, path: &Path) -> Result<Vec<Self>, RunError> {
+        for Weight { name, shape, values } in &weights {
+            require_finite(name, shape, values).map_err(|fault| RunError::damaged(path, fault))?;
+        }
+        Ok(weights.into_iter().map(Self::new).collect())
+    }
+
+    fn new(weight: Weight) -> Self {
         let bytes = weight.values.iter().flat_map(|value| value.to_le_bytes()).collect();
         Self { name: weight.name, shape: weight.shape, bytes }
     }
@@ -275,4 +294,48 @@ pub(super) fn serialize(
         views.push((name, TensorView::new(Dtype::F32, shape.clone(), bytes).map_err(fault)?));
     }
     safetensors::serialize(views, Some(metadata)).map_err(fault)
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::module::Module;
+
+    use super::*;
+    use crate::device;
+    use crate::text::CharTokenizer;
+
+    #[test]
+    fn a_checkpoint_that_says_what_it_holds_but_holds_no_numbers_is_refused_by_name() {
+        let mut recipe = crate::preset::find("glass-box").expect("built in").recipe.model;
+        (recipe.width, recipe.context, recipe.heads, recipe.layers) = (8, 4, 2, 1);
+        let tokenizer = Tokenizer::Characters(CharTokenizer::from_chars("abcd".chars()));
+        let model = Gpt::new(&recipe, 4, 1, &device::cpu().autodiff());
+        let owner = Owner::new(&recipe, &tokenizer);
+        let state = TrainingState {
+            step: Step(1),
+            learning_rate: 1e-3,
+            final_learning_rate: 1e-4,
+            elapsed_secs: 0.0,
+            best_validation_loss: None,
+        };
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("step.safetensors");
+        for (bad, said) in [(f32::NAN, "NaN at [1, 2]"), (f32::NEG_INFINITY, "-inf at [1, 2]")] {
+            let mut prepared = PreparedCheckpoint::new(&model.valid(), &AdamW::default(), state, &owner);
+            let weight = prepared.weights.iter_mut().find(|weight| weight.name == "model.transformer.wte.weight");
+            weight.expect("an embedding").values[10] = bad;
+            // The digest is over what is written: it is of this very file.
+            let PreparedCheckpoint { header, weights } = prepared;
+            let tensors: Vec<_> = weights.into_iter().map(Encoded::new).collect();
+            std::fs::write(&path, header.with(&tensors, &path).expect("bytes")).expect("written");
+            let whole = Checkpoint::load(&path, &owner, &device::cpu()).map(drop);
+            let alone = Checkpoint::load_model(&path, &owner, model.valid()).map(drop);
+            for loaded in [whole, alone] {
+                let refusal = loaded.expect_err("refused").to_string();
+                for word in ["step.safetensors", "'model.transformer.wte.weight'", said] {
+                    assert!(refusal.contains(word), "{refusal}");
+                }
+            }
+        }
+    }
 }

@@ -33,10 +33,12 @@ pub fn export_safetensors(
 ) -> Result<u64, RunError> {
     fits_nanogpt(recipe).map_err(|fault| RunError::damaged(folder, fault))?;
     RunFolder::refuse_occupied(folder)?;
-    whole_folder(folder, |part| write(part, model, recipe, tokenizer))
+    // Before anything is made: what holds no numbers is no model.
+    let tensors = Encoded::all(weights_of(model), folder)?;
+    whole_folder(folder, |part| write(part, &tensors, recipe, tokenizer))
 }
 
-fn write(folder: &Path, model: &Gpt, recipe: &ModelRecipe, tokenizer: &Tokenizer) -> Result<u64, RunError> {
+fn write(folder: &Path, tensors: &[Encoded], recipe: &ModelRecipe, tokenizer: &Tokenizer) -> Result<u64, RunError> {
     fs::create_dir(folder).map_err(RunError::io(folder))?;
     let config = json!({
         "model_type": "nanogpt",
@@ -58,8 +60,7 @@ fn write(folder: &Path, model: &Gpt, recipe: &ModelRecipe, tokenizer: &Tokenizer
         Tokenizer::Numbers(_) => None,
     };
     let path = folder.join("model.safetensors");
-    let tensors: Vec<_> = weights_of(model).into_iter().map(Encoded::new).collect();
-    let weights = serialize(&path, &tensors, HashMap::from([("format".to_owned(), "pt".to_owned())]))?;
+    let weights = serialize(&path, tensors, HashMap::from([("format".to_owned(), "pt".to_owned())]))?;
     let mut files = vec![("model.safetensors", weights)];
     files.extend(vocabulary.map(|json| ("tokenizer.json", json.into_bytes())));
     files.push(("config.json", format!("{config:#}\n").into_bytes()));

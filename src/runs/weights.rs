@@ -18,6 +18,26 @@ pub(super) struct Weight {
     pub values: Vec<f32>,
 }
 
+/// Refuses what is no number: asked of every tensor that comes out of a file, under its name there, and of every one that
+/// goes into a checkpoint or an export.
+///
+/// # Errors
+/// Names the tensor, the first such value and its place.
+pub(super) fn require_finite(name: &str, shape: &[usize], values: &[f32]) -> Result<(), String> {
+    // Without a branch for each first: a model has many.
+    if values.iter().fold(true, |all, value| all & value.is_finite()) {
+        return Ok(());
+    }
+    let first = values.iter().position(|value| !value.is_finite()).unwrap_or(0);
+    let (mut rest, mut place) = (first, Vec::new());
+    for size in shape.iter().rev() {
+        place.insert(0, rest % size);
+        rest /= size;
+    }
+    let value = values[first];
+    Err(format!("'{name}' holds {value} at {place:?}, which is no number"))
+}
+
 /// Every weight of the model, in the model's order. Waits for the device and copies.
 pub(super) fn weights_of(model: &Gpt) -> Vec<Weight> {
     collect(model, &What::Values)

@@ -85,6 +85,8 @@ pub struct SampleState {
     pub note: String,
     pub tokens: Vec<SampledToken>,
     pub running: bool,
+    /// Why no more could be drawn, if that is so.
+    pub trouble: Option<String>,
 }
 
 impl SampleState {
@@ -379,10 +381,11 @@ impl RunStore {
         match event {
             SampleEvent::Started { id, step, switches, prompt, tokens: prompt_tokens, note } if id >= sample.id => {
                 let tokens = Vec::new();
-                *sample = SampleState { id, step, switches, prompt, prompt_tokens, note, tokens, running: true };
+                let (running, trouble) = (true, None);
+                *sample = SampleState { id, step, switches, prompt, prompt_tokens, note, tokens, running, trouble };
             }
             SampleEvent::Token { id, token } if id == sample.id => sample.tokens.push(token),
-            SampleEvent::Done { id } if id == sample.id => sample.running = false,
+            SampleEvent::Done { id, trouble } if id == sample.id => (sample.running, sample.trouble) = (false, trouble),
             // A late piece of a sample that was given up.
             SampleEvent::Started { .. } | SampleEvent::Token { .. } | SampleEvent::Done { .. } => {}
         }
@@ -398,12 +401,16 @@ fn lowest(reports: impl Iterator<Item = ValidationReport>) -> Option<ValidationR
 #[derive(Debug, Clone)]
 pub struct Curves([Series; 4]);
 
-/// All curves as comma-separated values, a line for each step. An empty field was not measured at that step or was not
-/// a number.
+/// All curves as comma-separated values, a line for each step. An empty field was not measured at that step.
 #[must_use]
 pub fn curves_csv(curves: &Curves) -> String {
     let mut text = String::from("step,loss,learning_rate,gradient_norm,validation_loss\n");
-    let mut columns = curves.0.each_ref().map(|series| series.iter().peekable());
+    let points = |series: &Series| {
+        let mut points: Vec<_> = series.iter().chain(series.non_finite().iter().copied()).collect();
+        points.sort_by_key(|point| point.0);
+        points
+    };
+    let mut columns = curves.0.each_ref().map(|series| points(series).into_iter().peekable());
     while let Some(step) = columns.iter_mut().filter_map(|column| column.peek()).map(|point| point.0).min() {
         let _ = write!(text, "{step}");
         for column in &mut columns {

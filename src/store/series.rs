@@ -11,6 +11,8 @@ const BRANCHES: usize = 8;
 pub struct Series {
     steps: Vec<u64>,
     values: Vec<f32>,
+    /// Steps with a value that is no number, which no curve goes through, and what it is.
+    non_finite: Vec<(u64, f32)>,
     /// `levels[k][i]` sums up the points `[i · 8^(k+1), (i + 1) · 8^(k+1))`; only whole nodes are stored.
     levels: Vec<Vec<Summary>>,
 }
@@ -55,12 +57,14 @@ impl Summary {
 
 impl Series {
     /// Adds a point. A step that was passed already (a run that goes on from an older checkpoint) first takes that
-    /// step and all later ones away. A value that is not finite is left out.
+    /// step and all later ones away. A value that is not finite is kept beside the curve.
     pub fn push(&mut self, step: u64, value: f32) {
-        if self.last_step().is_some_and(|last| step <= last) {
+        let last_bad = self.non_finite.last().map(|point| point.0);
+        if self.last_step().max(last_bad).is_some_and(|last| step <= last) {
             self.truncate_from(step);
         }
         if !value.is_finite() {
+            self.non_finite.push((step, value));
             return;
         }
         self.steps.push(step);
@@ -87,6 +91,7 @@ impl Series {
 
     /// Takes the points from `step` on away.
     pub fn truncate_from(&mut self, step: u64) {
+        self.non_finite.truncate(self.non_finite.partition_point(|point| point.0 < step));
         let mut length = self.steps.partition_point(|&kept| kept < step);
         self.steps.truncate(length);
         self.values.truncate(length);
@@ -126,10 +131,18 @@ impl Series {
         self.steps.iter().copied().zip(self.values.iter().copied())
     }
 
-    /// The value at exactly this step.
+    /// The steps whose value is no number, and what it is; [`iter`](Self::iter) leaves them out.
+    #[must_use]
+    pub fn non_finite(&self) -> &[(u64, f32)] {
+        &self.non_finite
+    }
+
+    /// The value at exactly this step, whatever it is.
     #[must_use]
     pub fn at(&self, step: u64) -> Option<f32> {
-        self.steps.binary_search(&step).ok().map(|index| self.values[index])
+        let bad = || self.non_finite.binary_search_by_key(&step, |point| point.0).ok();
+        let finite = self.steps.binary_search(&step).ok().map(|index| self.values[index]);
+        finite.or_else(|| bad().map(|index| self.non_finite[index].1))
     }
 
     /// The point closest to a step; the earlier of two that are equally close.
@@ -303,6 +316,12 @@ mod tests {
         assert_eq!(series.len(), 2);
         let all = series.envelope(0.0..=10.0, 1)[0];
         assert_eq!((all.min, all.max, all.count), (2.0, 3.0, 2));
+        // Of the curve, not of what is known.
+        assert!(series.at(2).is_some_and(f32::is_nan));
+        assert_eq!((series.at(4), series.at(5), series.non_finite().len()), (Some(f32::INFINITY), None, 2));
+        let mut again = series.clone();
+        again.push(2, 2.5);
+        assert_eq!((again.at(2), again.non_finite().len()), (Some(2.5), 0));
     }
 
     #[test]

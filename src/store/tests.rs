@@ -60,6 +60,7 @@ pub(crate) fn look(attention: Arc<AttentionSnapshot>) -> Arc<Look> {
     Arc::new(Look {
         view: View::default(),
         attention,
+        non_finite: None,
         roles: None,
         next: Vec::new(),
         cut: None,
@@ -84,7 +85,8 @@ pub(crate) fn snapshot(step: u64, tokens: &[&str], layers: usize, heads: usize) 
         }
     }
     let tokens = tokens.iter().map(|&token| token.into()).collect();
-    Arc::new(AttentionSnapshot { step: Step(step), tokens, layers, heads, weights, note: String::new() })
+    let (note, non_finite) = (String::new(), Vec::new());
+    Arc::new(AttentionSnapshot { step: Step(step), tokens, layers, heads, weights, note, non_finite })
 }
 
 #[test]
@@ -226,9 +228,9 @@ fn late_pieces_of_an_older_sample_are_dropped() {
     assert_eq!(store.sample.text(), "To be");
     store.sample_started(2);
     store.apply(Event::Sampled(SampleEvent::Token { id: 1, token: token("!") }));
-    store.apply(Event::Sampled(SampleEvent::Done { id: 1 }));
+    store.apply(Event::Sampled(SampleEvent::Done { id: 1, trouble: None }));
     assert!(store.sample.running && store.sample.tokens.is_empty());
-    store.apply(Event::Sampled(SampleEvent::Done { id: 2 }));
+    store.apply(Event::Sampled(SampleEvent::Done { id: 2, trouble: None }));
     assert!(!store.sample.running);
 }
 
@@ -266,7 +268,7 @@ fn curves_are_written_with_every_step() {
     let expected = "step,loss,learning_rate,gradient_norm,validation_loss\n\
                     0,,,,4.5\n\
                     1,4.25,0.001,0.5,\n\
-                    2,,0.001,0.5,4\n";
+                    2,NaN,0.001,0.5,4\n";
     assert_eq!(curves_csv(&store.curves()), expected);
 }
 

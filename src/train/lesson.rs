@@ -5,6 +5,7 @@ use std::ops::Range;
 use burn::tensor::Device;
 
 use super::trainer::ids_tensor;
+use crate::lab::protocol::largest_place;
 use crate::model::{Gpt, values_of};
 use crate::recipe::{Recipe, TextSource};
 use crate::text::{Dataset, TokenId, Tokenizer, problems};
@@ -85,8 +86,9 @@ pub fn share_right(questions: &[Question], logits: &mut dyn FnMut(Vec<i32>, usiz
     (asked > 0).then(|| right as f32 / asked as f32)
 }
 
+/// No token where a logit is no number: then none is likeliest.
 fn likeliest(logits: &[f32]) -> i32 {
-    (0..).zip(logits).max_by(|one, other| one.1.total_cmp(other.1)).map_or(0, |best| best.0)
+    largest_place(logits).filter(|&best| logits[best].is_finite()).map_or(-1, |best| best as i32)
 }
 
 #[cfg(test)]

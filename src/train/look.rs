@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Int, Tensor};
 
+use super::finite::{all_finite, in_trace};
 use super::probe::{Probe, as_i32};
 use super::roles;
 use super::sampler::{LIKELIEST, largest};
@@ -50,11 +51,16 @@ impl Seen<'_> {
         let attribution = target.and_then(|target| self.attribution(&trace, target, &row(&logits, target.position)));
         let lens = wants.lens.then(|| self.lens(&trace));
         let rollout = wants.rollout.then(|| rollout(&trace));
+        let last = row(&logits, positions - 1);
+        // What is no number at a position stays none up to the last stream there.
+        let stream = trace.layers.last().and_then(|layer| layer.after.clone()).map(values_of).unwrap_or_default();
+        let non_finite = (!all_finite(&stream) || !all_finite(&last)).then(|| in_trace(self.model, &trace));
         let attention = Arc::new(self.snapshot(probe, trace));
         Look {
             view: view.clone(),
+            non_finite,
             roles: with_roles.then(|| self.roles(&attention, &probe.ids)),
-            next: likeliest(&row(&logits, positions - 1)),
+            next: likeliest(&last),
             cut,
             lens,
             attribution,
@@ -88,7 +94,9 @@ impl Seen<'_> {
         self.report(&test, &tested, &tested, &test.ids)
     }
 
-    fn test(&self) -> Probe {
+    /// The standard test's tokens.
+    #[must_use]
+    pub fn test(&self) -> Probe {
         let (vocabulary, context) = (self.tokenizer.vocabulary(), self.recipe.context);
         let ids = roles::repeated_random(vocabulary, context, self.tokenizer.start_token().0);
         Probe { ids: ids.into_iter().map(TokenId).collect(), note: String::new() }
@@ -156,7 +164,8 @@ impl Seen<'_> {
             }
         }
         let tokens = probe.ids.iter().map(|&id| self.tokenizer.label(id)).collect();
-        AttentionSnapshot { step: self.step, tokens, layers, heads, weights, note: probe.note.clone() }
+        let (note, non_finite) = (probe.note.clone(), Vec::new());
+        AttentionSnapshot { step: self.step, tokens, layers, heads, weights, note, non_finite }.looked_through()
     }
 
     /// A head's scores before the mask.
@@ -208,7 +217,7 @@ fn place_of(recipe: &ModelRecipe, head: HeadId) -> Option<(usize, usize)> {
     Some((head.layer, recipe.heads_of(head.layer).iter().position(|&there| there == head.head)?))
 }
 
-/// The likeliest tokens, ten at most, with their probabilities.
+/// The likeliest tokens, ten at most, with their probabilities. Where a logit is no number, no probability is one.
 #[must_use]
 pub fn likeliest(logits: &[f32]) -> Vec<(u32, f32)> {
     let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);

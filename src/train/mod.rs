@@ -1,5 +1,6 @@
 //! Training, evaluation, probing and sampling: synchronous, one call at a time, no threads and no window.
 
+mod finite;
 mod lesson;
 mod look;
 mod optimizer;
@@ -8,6 +9,7 @@ pub mod roles;
 mod sampler;
 mod trainer;
 
+pub use finite::{first_non_finite, first_non_finite_in, proof_tokens};
 pub use lesson::{Question, accuracy, questions, share_right};
 pub use look::{Means, Seen, likeliest, pruned, switched};
 pub use optimizer::{AdamW, FlatGradients, Moments};

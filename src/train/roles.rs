@@ -33,14 +33,16 @@ pub fn scores(pattern: &[f32], ids: &[u32]) -> RoleScores {
             }
         }
     }
-    let [previous, current, first, duplicate, induction] = sums.map(|sum| (sum / all.max(f64::MIN_POSITIVE)) as f32);
+    // Of a pruned head all is 0. What is no number stays none.
+    let share = |sum: f64| if all == 0.0 { 0.0 } else { (sum / all) as f32 };
+    let [previous, current, first, duplicate, induction] = sums.map(share);
     RoleScores { previous, current, first, duplicate, induction }
 }
 
 /// Mean entropy of the rows of a pattern, in nats.
 #[must_use]
 pub fn entropy(pattern: &[f32], positions: usize) -> f32 {
-    let nats = |&weight: &f32| if weight > 0.0 { -f64::from(weight) * f64::from(weight).ln() } else { 0.0 };
+    let nats = |&weight: &f32| if weight == 0.0 { 0.0 } else { -f64::from(weight) * f64::from(weight).ln() };
     (pattern.iter().map(nats).sum::<f64>() / positions.max(1) as f64) as f32
 }
 
@@ -85,6 +87,16 @@ mod tests {
         assert!(entropy(&[1.0, 0.0, 0.0, 1.0], 2).abs() < 1e-6);
         // Rows over one and over two places: the mean of 0 and ln 2.
         assert!((entropy(&[1.0, 0.0, 0.5, 0.5], 2) - 2.0_f32.ln() / 2.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn what_is_no_number_makes_no_score() {
+        // Off the patterns of most roles: the whole sum is none, and so is each share of it.
+        let found = scores(&[1.0, 0.0, f32::NAN, 0.5], &[1, 2]);
+        assert!(found.previous.is_nan() && found.current.is_nan() && found.induction.is_nan(), "{found:?}");
+        assert_eq!((found.role(), found.is_finite()), (None, false));
+        assert!(entropy(&[1.0, 0.0, f32::NAN, 0.5], 2).is_nan());
+        assert_eq!(scores(&[0.0; 4], &[1, 2]), RoleScores::default(), "pruned");
     }
 
     #[test]

@@ -6,8 +6,9 @@ use burn::tensor::Device;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use super::finite::{all_finite, first_non_finite};
 use super::trainer::ids_tensor;
-use crate::lab::protocol::{SampledToken, Step, TokenAttention};
+use crate::lab::protocol::{NonFinite, SampledToken, Stage, Step, TokenAttention, falling};
 use crate::model::{Cache, Gpt, Trace, values_of};
 use crate::recipe::{ModelRecipe, SamplingRecipe};
 use crate::text::{TextStream, TokenId, Tokenizer, unknown_note};
@@ -76,6 +77,9 @@ impl Sampler {
 
     /// The next token, or `None` when the asked-for length is reached. `model` may change from call to call: `step` says
     /// which one it is, so that what was kept of another is not used.
+    ///
+    /// # Errors
+    /// If the model's logits are no numbers, so that there is nothing to draw from: says from where on.
     pub fn next(
         &mut self,
         model: &Gpt,
@@ -83,9 +87,16 @@ impl Sampler {
         recipe: &ModelRecipe,
         tokenizer: &Tokenizer,
         device: &Device,
-    ) -> Option<SampledToken> {
-        self.remaining = self.remaining.checked_sub(1)?;
-        let (logits, attention) = self.logits(model, step, recipe, device)?;
+    ) -> Result<Option<SampledToken>, NonFinite> {
+        let Some(remaining) = self.remaining.checked_sub(1) else { return Ok(None) };
+        let (logits, attention) = self.logits(model, step, recipe, device);
+        if !all_finite(&logits) {
+            // The whole pass again, seen stage by stage.
+            let seen = &self.ids[self.ids.len().saturating_sub(recipe.context)..];
+            let last = NonFinite { stage: Stage::Logits, position: seen.len() - 1 };
+            return Err(first_non_finite(model, seen, device).unwrap_or(last));
+        }
+        self.remaining = remaining;
         let plain = softmax(&logits, 1.0);
         let id = draw(&distribution(&logits, &self.settings), self.rng.random::<f64>());
         let token = |index: usize| TokenId(index as u32);
@@ -97,7 +108,7 @@ impl Sampler {
             text.push_str(&self.stream.finish());
         }
         let label = tokenizer.label(token(id));
-        Some(SampledToken { text, label, probability: plain[id] as f32, alternatives, attention })
+        Ok(Some(SampledToken { text, label, probability: plain[id] as f32, alternatives, attention }))
     }
 }
 
@@ -109,7 +120,7 @@ impl Sampler {
         step: Step,
         recipe: &ModelRecipe,
         device: &Device,
-    ) -> Option<(Vec<f32>, Option<Arc<TokenAttention>>)> {
+    ) -> (Vec<f32>, Option<Arc<TokenAttention>>) {
         let (length, context) = (self.ids.len(), recipe.context);
         let usable = |cached: &Cached| {
             cached.step == step && cached.cache.length() < context && cached.start + cached.cache.length() < length
@@ -128,7 +139,7 @@ impl Sampler {
         let remembered: &[f32] = attention.as_ref().map_or(&[], |attention| &attention.weights);
         self.watch_bytes = self.watch_bytes.saturating_sub(size_of_val(remembered));
         self.cached = Some(cached);
-        Some((values_of(last), attention))
+        (values_of(last), attention)
     }
 }
 
@@ -158,7 +169,7 @@ struct Cached {
 }
 
 /// The distribution that is drawn from: temperature first, then top-k, then top-p (nucleus, Holtzman et al. 2020) on
-/// what is left. Sums to 1; temperature 0 puts everything on the likeliest token.
+/// what is left. Sums to 1; temperature 0 puts everything on the likeliest token. The logits are numbers.
 #[must_use]
 pub fn distribution(logits: &[f32], settings: &SamplingRecipe) -> Vec<f64> {
     let mut probabilities = vec![0.0; logits.len()];
@@ -190,10 +201,10 @@ pub fn distribution(logits: &[f32], settings: &SamplingRecipe) -> Vec<f64> {
     probabilities
 }
 
-/// The places of the `count` largest values, the largest first, of equal ones the earlier.
+/// The places of the `count` largest values, the largest first, of equal ones the earlier; what is no number before all.
 pub(super) fn largest(values: &[f32], count: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..values.len()).collect();
-    let better = |a: &usize, b: &usize| values[*b].total_cmp(&values[*a]).then(a.cmp(b));
+    let better = |a: &usize, b: &usize| falling(values[*a], values[*b]).then(a.cmp(b));
     if order.len() > count {
         order.select_nth_unstable_by(count, better);
         order.truncate(count);

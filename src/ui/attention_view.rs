@@ -24,6 +24,7 @@ use self::picture::Picture;
 use self::probe::ProbeField;
 use super::actions::ViewSettings;
 use super::colormap::WeightScale;
+use super::theme;
 use crate::lab::protocol::{AttentionSnapshot, HeadId, Switches, View};
 use crate::store::RunStore;
 
@@ -89,6 +90,15 @@ fn clicked_with(ui: &Ui, response: &Response, held: fn(&Modifiers) -> bool) -> b
     let released =
         |event: &Event| matches!(event, Event::PointerButton { pressed: false, modifiers, .. } if held(modifiers));
     response.clicked() && ui.input(|input| input.events.iter().any(released))
+}
+
+/// Where the shown model stops giving numbers, if it does: above whatever is made of them.
+pub(super) fn non_finite_line(ui: &mut Ui, store: &RunStore) {
+    if let Some(found) = store.look.as_ref().and_then(|look| look.non_finite) {
+        // The first word of a sentence.
+        let words = found.on_screen().replacen("the", "The", 1);
+        ui.label(RichText::new(format!("{words}.")).color(theme::warning(ui.visuals())));
+    }
 }
 
 /// One sentence in the middle of a pane that has nothing to show.

@@ -1,5 +1,6 @@
 //! Colours of weights: viridis (Smith and van der Walt 2015), which grows evenly brighter for every eye; colours of
-//! differences, which leave the ground towards blue or orange; and the void of what cannot be seen.
+//! differences, which leave the ground towards blue or orange; the void of what cannot be seen; and a colour of no scale for
+//! what is no number.
 
 use std::sync::{Arc, LazyLock};
 
@@ -34,10 +35,15 @@ const VIRIDIS: [[u8; 3]; 17] = [
 static TABLE: LazyLock<[Color32; 256]> =
     LazyLock::new(|| std::array::from_fn(|index| between(&VIRIDIS, index as f32 / 255.0)));
 
+/// NaN and infinities: magenta, which is on none of the scales, on a dark ground and on a light one.
+pub const NOT_A_NUMBER: Color32 = Color32::from_rgb(255, 0, 200);
+
 /// The colour of a value between 0 and 1; values outside take the nearer end.
 #[must_use]
 pub fn viridis(value: f32) -> Color32 {
-    // `as` takes NaN to 0.
+    if !value.is_finite() {
+        return NOT_A_NUMBER;
+    }
     TABLE[(value.clamp(0.0, 1.0) * 255.0).round() as usize]
 }
 
@@ -53,7 +59,9 @@ static DIVERGING_TABLES: LazyLock<[[Color32; 511]; 2]> =
 /// The colour of a difference between -1 and 1, on a light or a dark ground; values outside take the nearer end.
 #[must_use]
 pub fn diverging(value: f32, dark: bool) -> Color32 {
-    let value = if value.is_nan() { 0.0 } else { value };
+    if !value.is_finite() {
+        return NOT_A_NUMBER;
+    }
     DIVERGING_TABLES[usize::from(dark)][((value.clamp(-1.0, 1.0) + 1.0) * 255.0).round() as usize]
 }
 
@@ -89,7 +97,8 @@ impl WeightScale {
     pub fn color(self, weight: f32) -> Color32 {
         viridis(match self {
             Self::Linear => weight,
-            Self::SquareRoot => weight.max(0.0).sqrt(),
+            // Not `max`, which would make 0 of NaN.
+            Self::SquareRoot => if weight < 0.0 { 0.0 } else { weight }.sqrt(),
         })
     }
 
@@ -113,6 +122,13 @@ impl WeightScale {
             Self::SquareRoot => place * place,
         }
     }
+}
+
+/// The largest of some weights, 0 of none; NaN where one is, so that it is seen.
+#[must_use]
+pub fn largest(weights: &[f32]) -> f32 {
+    let larger = |most: f32, &weight: &f32| if weight > most || weight.is_nan() { weight } else { most };
+    weights.iter().fold(0.0, larger)
 }
 
 /// A bar of the colour map with the weights at its ends and its middle.
@@ -276,10 +292,31 @@ mod tests {
     fn values_outside_take_the_nearer_end() {
         assert_eq!(viridis(-1.0), viridis(0.0));
         assert_eq!(viridis(7.0), viridis(1.0));
-        assert_eq!(viridis(f32::NAN), viridis(0.0));
         assert_eq!((diverging(-3.0, true), diverging(3.0, true)), (diverging(-1.0, true), diverging(1.0, true)));
         assert_eq!(viridis(0.0), Color32::from_rgb(68, 1, 84));
         assert_eq!(viridis(1.0), Color32::from_rgb(253, 231, 37));
+    }
+
+    #[test]
+    fn what_is_no_number_has_a_colour_of_no_scale() {
+        let apart = |one: Color32, other: Color32| {
+            let channels = one.to_array().into_iter().zip(other.to_array());
+            channels.map(|(a, b)| u32::from(a.abs_diff(b))).sum::<u32>()
+        };
+        let places = (0..=100).map(|level| level as f32 / 100.0);
+        for place in places {
+            for known in [viridis(place), diverging(2.0 * place - 1.0, true), diverging(2.0 * place - 1.0, false)] {
+                assert!(apart(known, NOT_A_NUMBER) > 150, "{known:?} at {place}");
+            }
+        }
+        for bad in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            assert_eq!([viridis(bad), diverging(bad, true), diverging(bad, false)], [NOT_A_NUMBER; 3]);
+        }
+        for scale in [WeightScale::Linear, WeightScale::SquareRoot] {
+            assert_eq!([scale.color(f32::NAN), scale.difference_color(f32::NAN, true)], [NOT_A_NUMBER; 2]);
+        }
+        assert!(largest(&[0.5, f32::NAN, 0.9]).is_nan());
+        assert_eq!((largest(&[0.5, 0.9]), largest(&[])), (0.9, 0.0));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use eframe::egui::{
 
 use super::actions::{Action, ViewSettings};
 use super::attention_view::head::shortened;
-use super::attention_view::{nothing_yet, without};
+use super::attention_view::{non_finite_line, nothing_yet, without};
 use super::colormap::{self, WeightScale, viridis};
 use super::{likeliest, theme};
 use crate::lab::protocol::{AttentionSnapshot, Lens, Target};
@@ -57,6 +57,7 @@ impl LensView {
         if !snapshot.note.is_empty() {
             ui.label(RichText::new(&snapshot.note).color(theme::warning(ui.visuals())));
         }
+        non_finite_line(ui, store);
         ui.horizontal_wrapped(|ui| {
             colormap::legend(ui, WeightScale::Linear);
             let sentence = "The likeliest next token if the model ended after a layer, coloured by its probability; a \

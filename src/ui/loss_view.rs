@@ -18,6 +18,7 @@ use self::readout::Readout;
 use self::scale::{HEADROOM, Scale, end_marks, round_above, short_label};
 pub(super) use self::scale::{even_marks, plain_label, step_marks};
 use super::actions::{Action, PickPurpose, ViewSettings};
+use super::colormap::NOT_A_NUMBER;
 use super::layout::Pane;
 use super::{parity, theme};
 use crate::lab::protocol::{Step, StepReport, ValidationReport};
@@ -160,6 +161,11 @@ impl LossView {
             }
             training_curve(plot, &visible, &store.loss, view, scale, theme::train_color(&colors));
             validation_curve(plot, &visible, store, scale, theme::validation_color(&colors), colors.extreme_bg_color);
+            // On no curve: steps at which a loss was no number.
+            for (step, _) in store.loss.non_finite().iter().chain(store.validation_loss.non_finite()).take(100) {
+                let line = VLine::new("not a number", *step as f64).color(NOT_A_NUMBER).width(1.5);
+                plot.vline(line.allow_hover(false));
+            }
             if let Some(step) = viewed {
                 let line = VLine::new("viewed step", step.0 as f64).color(theme::accent(&colors)).width(1.5);
                 plot.vline(line.allow_hover(false));

@@ -8,7 +8,8 @@ use eframe::egui::{Button, ComboBox, Label, ProgressBar, RichText, Ui};
 use self::chart::Curve;
 use self::table::Table;
 use super::actions::{Action, ViewSettings};
-use super::attention_view::without;
+use super::attention_view::head::number_text;
+use super::attention_view::{non_finite_line, without};
 use super::theme;
 use super::timeline::nearest_kept;
 use crate::lab::protocol::{HeadId, Off, Role, View};
@@ -35,6 +36,7 @@ impl RolesView {
             ui.centered_and_justified(|ui| ui.label(RichText::new(sentence).weak()));
             return actions;
         };
+        non_finite_line(ui, store);
         ui.horizontal_wrapped(|ui| {
             self.choice(ui);
             ui.separator();
@@ -112,7 +114,8 @@ fn table_words(store: &RunStore) -> String {
     if let Some(effects) = &store.effects {
         let off = effects.off.name();
         let (step, tokens) = (grouped(effects.step.0), grouped(effects.tokens as u64));
-        words += &format!(" · effect at step {step}: loss without the part ({off}) less {:.4}", effects.loss);
+        let loss = number_text(effects.loss, |loss| format!("{loss:.4}"));
+        words += &format!(" · effect at step {step}: loss without the part ({off}) less {loss}");
         words += &format!(", {tokens} tokens");
     }
     words

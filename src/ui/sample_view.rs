@@ -13,7 +13,7 @@ use super::attention_view::head::weight_text;
 use super::attention_view::{Focus, scale_of, without};
 use super::likeliest::{self, percent};
 use super::{colormap, theme};
-use crate::lab::protocol::{HeadId, SampledToken};
+use crate::lab::protocol::{HeadId, SampledToken, falling};
 use crate::recipe::{SamplingRecipe, grouped};
 use crate::store::{RunStore, SampleState};
 
@@ -76,6 +76,9 @@ impl SampleView {
         });
         if !sample.note.is_empty() {
             ui.label(RichText::new(&sample.note).color(theme::warning(ui.visuals())));
+        }
+        if let Some(why) = &sample.trouble {
+            ui.label(RichText::new(why).color(theme::warning(ui.visuals())));
         }
         self.follow(sample);
         if sample.tokens.is_empty() && !sample.running {
@@ -229,7 +232,7 @@ fn said(focus: &Focus, selected: HeadId) -> String {
     let HeadId { layer, head } = nearest(focus, selected);
     let row = weights(focus, selected);
     let mut keys: Vec<usize> = (0..row.len()).collect();
-    keys.sort_by(|&one, &other| row[other].total_cmp(&row[one]));
+    keys.sort_by(|&one, &other| falling(row[one], row[other]));
     let most: Vec<String> =
         keys.iter().take(3).map(|&key| format!("'{}' {}", focus.key(key), weight_text(row[key]))).collect();
     format!("Layer {} · head {} looked at {}", layer + 1, head + 1, most.join(", "))

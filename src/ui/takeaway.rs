@@ -12,7 +12,7 @@ use super::layout::{Layout, Pane};
 use super::picture::{self, Picture};
 use crate::findings::{Finding, Format, Page, csv, json};
 use crate::lab::desk::{Contents, Job};
-use crate::lab::protocol::View;
+use crate::lab::protocol::{EffectsReport, RoleReport, View};
 use crate::store::{Level, RunStore};
 
 /// How the menu speaks of a finding.
@@ -134,9 +134,39 @@ impl App {
 
     pub(super) fn save_finding(&mut self, finding: Finding, path: PathBuf) {
         let absent = || words(finding).absent.to_owned();
-        match Format::of(&path).and_then(|format| contents(&self.store, finding, format).ok_or_else(absent)) {
+        let sound = match self.non_finite_in(finding) {
+            Some(why) if matches!(finding, Finding::Roles | Finding::Effects) => Err(why),
+            Some(why) => {
+                let written = "such numbers are null in JSON and NaN in CSV";
+                self.store.note(Level::Warning, format!("{why}; {written}"));
+                Ok(())
+            }
+            None => Ok(()),
+        };
+        let made = sound.and_then(|()| Format::of(&path));
+        match made.and_then(|format| contents(&self.store, finding, format).ok_or_else(absent)) {
             Ok(contents) => self.ask(Job::WriteFile { path, contents, what: finding.name().into() }),
             Err(why) => self.store.note(Level::Error, why),
+        }
+    }
+
+    /// What of a finding is no number, in words.
+    fn non_finite_in(&self, finding: Finding) -> Option<String> {
+        let store = &self.store;
+        let look = store.look.as_ref();
+        match finding {
+            Finding::Roles => {
+                let viewed = look.and_then(|look| look.roles.as_ref());
+                let sound = store.roles.iter().chain(viewed).all(RoleReport::is_finite);
+                (!sound).then(|| "no roles were written: a score is not a number".to_owned())
+            }
+            Finding::Effects => {
+                let sound = store.effects.as_ref().is_none_or(EffectsReport::is_finite);
+                (!sound).then(|| "no effects were written: one is not a number".to_owned())
+            }
+            Finding::Attention | Finding::Lens | Finding::Attribution => {
+                look?.non_finite.map(|found| found.on_screen())
+            }
         }
     }
 
@@ -144,13 +174,16 @@ impl App {
         let Some(look) = self.store.look.clone() else {
             return self.store.note(Level::Error, words(Finding::Attention).absent);
         };
+        if let Some(found) = look.non_finite {
+            return self.store.note(Level::Error, format!("no page was made: {}", found.on_screen()));
+        }
         let run = self.store.ready.as_ref().map(|ready| file_name(&ready.folder)).unwrap_or_default();
         let roles = look.roles.clone().or_else(|| self.store.roles.last().cloned());
         let effects = self.store.effects.clone();
         let contents: Contents = Box::new(move || {
             let (attention, view) = (&look.attention, &look.view);
             let page = Page { run: &run, attention, view, roles: roles.as_ref(), effects: effects.as_ref() };
-            Ok(page.html().into_bytes())
+            page.html().map(String::into_bytes)
         });
         self.ask(Job::WriteFile { path, contents, what: "web page".into() });
     }

@@ -14,9 +14,9 @@ use self::stages::Stages;
 use self::words::Words;
 use super::actions::{Action, ViewSettings, WordsMode};
 use super::attention_view::head::weight_text;
-use super::attention_view::{nothing_yet, scale_of, selected_in};
+use super::attention_view::{non_finite_line, nothing_yet, scale_of, selected_in};
 use super::{colormap, theme};
-use crate::lab::protocol::{AttentionSnapshot, HeadId, Wants};
+use crate::lab::protocol::{AttentionSnapshot, HeadId, Wants, falling, first_non_finite, non_finite_words};
 use crate::store::RunStore;
 
 /// The pane. Keeps the query that was clicked, places and pictures, nothing of the run.
@@ -128,7 +128,9 @@ impl TokensView {
             nothing_yet(ui, &format!("{name} was pruned: it looks at nothing. Choose another one in the grid."));
             return actions;
         }
+        non_finite_line(ui, store);
         let shown = Shown { snapshot, weights: snapshot.head(head), head, version: store.attention_version };
+        non_finite_weights(ui, shown.weights, shown.count(), head);
         self.query.kept = self.query.kept.filter(|&query| query < shown.count());
         self.query.hovered = self.query.hovered.filter(|&query| query < shown.count());
         match view.words {
@@ -158,6 +160,13 @@ impl TokensView {
     }
 }
 
+/// Says so where weights are no numbers, and from where on.
+fn non_finite_weights(ui: &mut Ui, weights: &[f32], tokens: usize, head: HeadId) {
+    if let Some(query) = first_non_finite(weights, tokens) {
+        ui.label(RichText::new(non_finite_words(head, query)).color(theme::warning(ui.visuals())));
+    }
+}
+
 /// `Layer 2 · head 1`.
 fn name_of(HeadId { layer, head }: HeadId) -> String {
     format!("Layer {} · head {}", layer + 1, head + 1)
@@ -167,7 +176,7 @@ fn name_of(HeadId { layer, head }: HeadId) -> String {
 fn most(shown: Shown<'_>, query: usize) -> String {
     let row = &shown.row(query)[..=query];
     let mut keys: Vec<usize> = (0..row.len()).collect();
-    keys.sort_by(|&one, &other| row[other].total_cmp(&row[one]).then(one.cmp(&other)));
+    keys.sort_by(|&one, &other| falling(row[one], row[other]).then(one.cmp(&other)));
     let most: Vec<String> =
         keys.iter().take(5).map(|&key| format!("'{}' {}", shown.token(key), weight_text(row[key]))).collect();
     format!("'{}' (token {}) → {}", shown.token(query), query + 1, most.join("  "))

@@ -227,7 +227,7 @@ fn the_worker_steps_pauses_samples_and_finishes_once() {
         matches!(&started, Event::Sampled(SampleEvent::Started { id: 7, prompt, note, .. }) if prompt == "Mira" && note.contains('☃')),
         "{started:?}"
     );
-    run.until(|event| matches!(event, Event::Sampled(SampleEvent::Done { id: 7 })));
+    run.until(|event| matches!(event, Event::Sampled(SampleEvent::Done { id: 7, .. })));
     let tokens = run.events.iter().filter(|event| matches!(event, Event::Sampled(SampleEvent::Token { .. }))).count();
     assert_eq!(tokens, 5);
 

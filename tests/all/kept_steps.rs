@@ -191,7 +191,7 @@ fn every_look_follows_the_view_while_the_run_goes_on() {
     ask(&run, &first);
     let settings = SamplingRecipe { prompt: "Mira".into(), tokens: 4, temperature: 0.0, ..small_recipe().sampling };
     run.handle.send(Command::Sample(SampleRequest { id: 1, settings }));
-    run.until(|event| matches!(event, Event::Sampled(SampleEvent::Done { id: 1 })));
+    run.until(|event| matches!(event, Event::Sampled(SampleEvent::Done { id: 1, .. })));
     let mut ids = tokenizer.encode("Mira").ids;
     for event in &run.events {
         match event {

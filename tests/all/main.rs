@@ -2,6 +2,8 @@
 
 mod altered_files;
 mod attention_lab;
+mod bad_models;
+mod bad_numbers;
 mod command_line;
 mod docs;
 mod engine;

@@ -298,8 +298,10 @@ fn a_model_with_another_tokenizer_trains_and_writes() {
     let mut sampler = Sampler::new(settings, &tokenizer);
     assert_eq!((sampler.prompt.as_str(), sampler.note.contains("'☃'")), ("the ", true));
     let (model, device) = (trainer.validation_model(), headlight::device::cpu());
-    let tokens: Vec<_> =
-        std::iter::from_fn(|| sampler.next(&model, Step(1), &small_recipe().model, &tokenizer, &device)).collect();
+    let tokens: Vec<_> = std::iter::from_fn(|| {
+        sampler.next(&model, Step(1), &small_recipe().model, &tokenizer, &device).expect("finite")
+    })
+    .collect();
     assert_eq!(tokens.len(), 5);
     assert!(tokens.iter().all(|token| token.alternatives.len() == 10 && !token.label.is_empty()));
 }

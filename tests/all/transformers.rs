@@ -130,7 +130,7 @@ fn a_sample_is_what_the_logits_say_and_goes_on_past_the_context() {
     let mut sampler = Sampler::new(settings, &tokenizer);
     let mut ids = vec![TokenId(5), TokenId(7), TokenId(9)];
     for count in 0..40 {
-        let token = sampler.next(&model, Step(0), &recipe, &tokenizer, &device).expect("a token");
+        let token = sampler.next(&model, Step(0), &recipe, &tokenizer, &device).expect("finite").expect("a token");
         // Past the context at least three quarters of it are seen, all of it at most.
         let seen = ids.len().min(recipe.context);
         let least = if ids.len() > recipe.context { recipe.context * 3 / 4 } else { seen };
@@ -141,7 +141,7 @@ fn a_sample_is_what_the_logits_say_and_goes_on_past_the_context() {
         assert!(best.collect::<Vec<_>>().contains(&token.label), "token {count} is {}", token.label);
         ids.push(TokenId(token.label.parse().expect("a number")));
     }
-    assert!(sampler.next(&model, Step(0), &recipe, &tokenizer, &device).is_none());
+    assert!(sampler.next(&model, Step(0), &recipe, &tokenizer, &device).expect("finite").is_none());
 }
 
 #[test]
@@ -156,8 +156,8 @@ fn what_another_model_left_in_the_cache_is_not_used() {
             SamplingRecipe { prompt: "5 7 9".into(), temperature: 0.0, tokens: 2, ..small_recipe().sampling };
         let mut sampler = Sampler::new(settings, &one.tokenizer);
         let mut next = |model: &Imported, step| {
-            let token =
-                sampler.next(&model.model.valid(), Step(step), &one.recipe, &one.tokenizer, &device).expect("a token");
+            let token = sampler.next(&model.model.valid(), Step(step), &one.recipe, &one.tokenizer, &device);
+            let token = token.expect("finite").expect("a token");
             (token.label, token.alternatives)
         };
         let (label, _) = next(first, 0);
@@ -271,7 +271,7 @@ fn weights_that_are_not_what_they_say_are_named() {
     let mut broken = bytes.clone();
     let end = broken.len();
     broken[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
-    raw(&broken).refused(file, &["no numbers"]);
+    raw(&broken).refused(file, &["'model.norm.weight'", "NaN at [15]", "no number"]);
     // A config that asks for more than the file holds is found out before any memory is taken for it.
     let more = Copy::of(case).with_config(|config| config["num_hidden_layers"] = json!(60));
     more.refused(file, &["too small"]);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::finite::{NonFinite, falling, or_null};
 use super::{AttentionSnapshot, HeadId, Step};
 
 /// What the views show: which moment of the model, what is switched off in it, and what is asked about it.
@@ -142,6 +143,8 @@ pub struct Look {
     /// What was asked for.
     pub view: View,
     pub attention: Arc<AttentionSnapshot>,
+    /// Where the pass stopped giving numbers, if it did.
+    pub non_finite: Option<NonFinite>,
     /// What the heads do, but where the view is the model that trains: that is in the run's own history.
     pub roles: Option<RoleReport>,
     /// After the probe's last token, the likeliest first, ten at most.
@@ -162,12 +165,17 @@ pub struct Look {
 /// `head_detector` with its default measure, and two more.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct RoleScores {
+    #[serde(deserialize_with = "or_null")]
     pub previous: f32,
+    #[serde(deserialize_with = "or_null")]
     pub current: f32,
+    #[serde(deserialize_with = "or_null")]
     pub first: f32,
     /// Earlier places of the query's token.
+    #[serde(deserialize_with = "or_null")]
     pub duplicate: f32,
     /// Places after an earlier one of the query's token.
+    #[serde(deserialize_with = "or_null")]
     pub induction: f32,
 }
 
@@ -225,11 +233,17 @@ impl RoleScores {
         }
     }
 
-    /// The role with the highest score, where that is high enough to be called by its name.
+    /// The role with the highest score, where that is high enough to be called by its name. None where one is no number.
     #[must_use]
     pub fn role(&self) -> Option<Role> {
-        let best = Role::ALL.into_iter().max_by(|&one, &other| self.of(one).total_cmp(&self.of(other)))?;
+        let best = Role::ALL.into_iter().min_by(|&one, &other| falling(self.of(one), self.of(other)))?;
         (self.of(best) >= Self::NAMED_FROM).then_some(best)
+    }
+
+    /// Whether all are numbers.
+    #[must_use]
+    pub fn is_finite(&self) -> bool {
+        Role::ALL.into_iter().all(|role| self.of(role).is_finite())
     }
 }
 
@@ -240,6 +254,7 @@ pub struct HeadReport {
     pub test: RoleScores,
     pub probe: RoleScores,
     /// Mean entropy of its rows on the probe, in nats: 0 looks at one token, ln of the places looks everywhere alike.
+    #[serde(deserialize_with = "or_null")]
     pub entropy: f32,
 }
 
@@ -254,6 +269,12 @@ pub struct RoleReport {
 }
 
 impl RoleReport {
+    /// Whether all scores are numbers.
+    #[must_use]
+    pub fn is_finite(&self) -> bool {
+        self.reports.iter().all(|head| head.test.is_finite() && head.probe.is_finite() && head.entropy.is_finite())
+    }
+
     #[must_use]
     pub fn head(&self, head: HeadId) -> Option<&HeadReport> {
         (head.head < self.heads).then(|| self.reports.get(head.layer * self.heads + head.head)).flatten()
@@ -320,6 +341,12 @@ pub struct EffectsReport {
 }
 
 impl EffectsReport {
+    /// Whether all that was measured are numbers.
+    #[must_use]
+    pub fn is_finite(&self) -> bool {
+        self.loss.is_finite() && self.heads.iter().chain(&self.mlps).flatten().all(|effect| effect.is_finite())
+    }
+
     /// What a head is worth, if that is measured.
     #[must_use]
     pub fn head(&self, head: HeadId) -> Option<f32> {

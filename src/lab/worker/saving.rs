@@ -7,6 +7,7 @@ use super::super::timeline::Timeline;
 use super::{Owner, Worker};
 use crate::recipe::bytes_text;
 use crate::runs::{Checkpoint, Kept, RunError, TrainingState, copy_run, export_safetensors, transformers};
+use crate::train::{first_non_finite, proof_tokens};
 
 impl Worker<'_> {
     pub(super) fn state_now(&self) -> TrainingState {
@@ -183,6 +184,10 @@ impl Worker<'_> {
     pub(super) fn export(&mut self, format: ExportFormat, path: &Path) {
         let (model, recipe) = (self.trainer.validation_model(), &self.trainer.recipe().model);
         let tokenizer = &self.trainer.dataset().tokenizer;
+        let ids = proof_tokens(tokenizer.vocabulary(), recipe.context);
+        if let Some(why) = first_non_finite(&model, &ids, &self.device) {
+            return self.warn(format!("the export failed: {}", why.on_screen()));
+        }
         let exported = match format {
             ExportFormat::Safetensors => export_safetensors(path, &model, recipe, tokenizer).map(|bytes| (bytes, None)),
             ExportFormat::Transformers(family) => {

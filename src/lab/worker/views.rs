@@ -15,7 +15,7 @@ use crate::model::Gpt;
 use crate::recipe::TextSource;
 use crate::runs::PreparedCheckpoint;
 use crate::text::{Dataset, LineEnds};
-use crate::train::pruned;
+use crate::train::{first_non_finite_in, pruned};
 
 /// The windows of a mean over a text: so many at most, each of at most so many tokens.
 const MEAN_WINDOWS_MAX: usize = 256;
@@ -139,8 +139,7 @@ impl Worker<'_> {
         let Some((id, mut sampler)) = self.sampler.take() else { return };
         let started = Instant::now();
         let Some((model, step)) = self.viewed() else {
-            self.outbox.send(Event::Sampled(SampleEvent::Done { id }));
-            return;
+            return self.sample_done(id, None);
         };
         // While training, text gets a part of the time: half of what a step takes.
         let budget =
@@ -148,9 +147,10 @@ impl Worker<'_> {
         let recipe = &self.folder.file.recipe;
         loop {
             let token = sampler.next(&model, step, &recipe.model, &self.trainer.dataset().tokenizer, &self.device);
-            let Some(token) = token else {
-                self.outbox.send(Event::Sampled(SampleEvent::Done { id }));
-                return;
+            let token = match token {
+                Ok(Some(token)) => token,
+                Ok(None) => return self.sample_done(id, None),
+                Err(why) => return self.sample_done(id, Some(format!("nothing can be drawn: {}", why.on_screen()))),
             };
             self.outbox.send_quietly(Event::Sampled(SampleEvent::Token { id, token }));
             if started.elapsed() >= budget {
@@ -158,6 +158,13 @@ impl Worker<'_> {
             }
         }
         self.sampler = Some((id, sampler));
+    }
+
+    fn sample_done(&self, id: u64, trouble: Option<String>) {
+        if let Some(why) = &trouble {
+            self.warn(why.clone());
+        }
+        self.outbox.send(Event::Sampled(SampleEvent::Done { id, trouble }));
     }
 
     /// The viewed step's whole model with what it is measured on, or a word on why not.
@@ -201,6 +208,9 @@ impl Worker<'_> {
 
     pub(super) fn measure_effects(&mut self, off: Off) {
         let Some(subject) = self.subject_with_text() else { return };
+        if let Some(why) = first_non_finite_in(&subject.model, &subject.batches[0], &subject.device) {
+            return self.warn(format!("no effects were measured: {}", why.on_screen()));
+        }
         let means = (off == Off::Mean).then(|| self.looker.means_of(&subject.model, subject.step));
         self.give_up_measuring();
         let effects = Effects::new(subject, off, means);

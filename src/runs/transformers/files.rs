@@ -9,7 +9,7 @@ use safetensors::SafeTensorError;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::Deserialize;
 
-use super::super::weights::{Weight, listed};
+use super::super::weights::{Weight, listed, require_finite};
 use super::super::{RunError, read_bounded};
 use super::json;
 use super::names::{EMBEDDING, Entry, HEAD};
@@ -209,9 +209,8 @@ impl Collect<'_> {
                 }
                 _ => numbers(&view),
             };
-            if !values.iter().all(|value| value.is_finite()) {
-                return Err(RunError::damaged(path, format!("'{name}' holds values that are no numbers")));
-            }
+            require_finite(&name, view.shape(), &values)
+                .map_err(|fault| RunError::damaged(path, format!("{fault}: use another copy of the model")))?;
             if self.found.insert(name.clone(), values).is_some() {
                 return Err(RunError::damaged(path, format!("'{name}' comes twice")));
             }

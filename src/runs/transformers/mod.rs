@@ -20,26 +20,25 @@ use std::path::Path;
 
 use burn::module::Module;
 use burn::tensor::Device;
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
 
 use super::checkpoint::{Encoded, serialize};
 use super::export::PRUNED;
 use super::weights::{Weight, load_weights, shapes_of, weights_of};
 use super::{RunError, RunFolder, read_bounded, whole_folder, write_atomic};
-use crate::lab::protocol::{ExportReport, Family};
+use crate::lab::protocol::{ExportReport, Family, largest_place};
 use crate::model::Gpt;
 use crate::recipe::{ModelRecipe, grouped};
 use crate::text::{TOKENIZER_BYTES_MAX, TokenId, Tokenizer, VOCABULARY_MAX};
-use crate::train::logits;
+use crate::train::{logits, proof_tokens};
 
 pub(super) use config::family_of;
 pub use parity::{Check, check};
 
 /// The largest `config.json` that is read, in bytes.
 const CONFIG_BYTES_MAX: u64 = 1 << 20;
-/// Tokens on which an export is held to the model that it came from.
-const PROOF_TOKENS: usize = 256;
+/// How far a logit of an export may be from the model's, as a part of the largest, or of 1 where that is less: the weights
+/// are the same numbers, only sums may run in another order.
+const PROOF_BOUND: f32 = 1e-3;
 
 /// A model from a folder, as a run needs it.
 #[derive(Debug)]
@@ -132,7 +131,8 @@ fn tokenizer(folder: &Path, vocabulary: usize, notes: &mut Vec<String>) -> Resul
 /// design the model has is taken.
 ///
 /// # Errors
-/// If no family (or not that one) can hold the model, and why; if something is there already or cannot be written.
+/// If no family (or not that one) can hold the model, and why; if something is there already or cannot be written; if what
+/// was written computes something else. Nothing is left there then.
 pub fn export(
     folder: &Path,
     family: Option<Family>,
@@ -150,15 +150,13 @@ pub fn export(
     };
     let family = family.map_err(|fault| RunError::damaged(folder, fault))?;
     RunFolder::refuse_occupied(folder)?;
-    let ours = weights_of(model);
-    if let Some(broken) = ours.iter().find(|weight| !weight.values.iter().all(|value| value.is_finite())) {
-        return Err(RunError::damaged(folder, format!("'{}' holds values that are no numbers any more", broken.name)));
-    }
+    let tensors = Encoded::all(theirs(family, recipe, weights_of(model)), folder)?;
+    let ids = proof_tokens(tokenizer.vocabulary(), recipe.context);
     // What could not be proved, or not be written whole, is not left there.
     whole_folder(folder, |part| {
         fs::create_dir(part).map_err(RunError::io(part))?;
-        let bytes = write(part, family, ours, recipe, tokenizer)?;
-        prove(part, family, model, recipe, tokenizer.vocabulary(), bytes, device)
+        let bytes = write(part, family, tensors, recipe, tokenizer)?;
+        prove(part, family, model, recipe, &ids, bytes, device)
     })
 }
 
@@ -166,14 +164,14 @@ pub fn export(
 fn write(
     folder: &Path,
     family: Family,
-    ours: Vec<Weight>,
+    tensors: Vec<Encoded>,
     recipe: &ModelRecipe,
     tokenizer: &Tokenizer,
 ) -> Result<u64, RunError> {
     let path = folder.join("model.safetensors");
-    let tensors: Vec<_> = theirs(family, recipe, ours).into_iter().map(Encoded::new).collect();
     // transformers before version 5 insists on the metadata.
     let weights = serialize(&path, &tensors, HashMap::from([("format".to_owned(), "pt".to_owned())]))?;
+    drop(tensors);
     let config = config::write(family, recipe, tokenizer.vocabulary());
     let mut written = vec![("model.safetensors", weights), ("config.json", format!("{config:#}\n").into_bytes())];
     let json = match tokenizer {
@@ -200,29 +198,84 @@ fn theirs(family: Family, recipe: &ModelRecipe, ours: Vec<Weight>) -> Vec<Weight
     entries.iter().flat_map(|entry| entry.give(&mut ours)).collect()
 }
 
-/// Reads an export back and compares it on tokens drawn at random, always the same.
+/// Reads an export back and compares it on these tokens.
+///
+/// # Errors
+/// If it cannot be read, or is another model.
 fn prove(
     folder: &Path,
     family: Family,
     model: &Gpt,
     recipe: &ModelRecipe,
-    vocabulary: usize,
+    ids: &[TokenId],
     bytes: u64,
     device: &Device,
 ) -> Result<ExportReport, RunError> {
     let read = import(folder, Some(recipe.context), device)?.model.valid();
-    let mut rng = ChaCha8Rng::seed_from_u64(0);
-    let tokens = PROOF_TOKENS.min(recipe.context);
-    let ids: Vec<_> = (0..tokens).map(|_| TokenId(rng.random_range(0..vocabulary as u32))).collect();
-    let best = |row: &[f32]| (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b]));
-    let (mut largest_difference, mut same) = (0.0_f32, 0);
-    for (wanted, found) in logits(model, &ids, device).iter().zip(&logits(&read, &ids, device)) {
-        for (a, b) in wanted.iter().zip(found) {
-            // A NaN on either side is a difference too.
-            let apart = (a - b).abs();
-            largest_difference = if apart.is_nan() { f32::INFINITY } else { largest_difference.max(apart) };
+    let compared = Compared::of(&logits(model, ids, device), &logits(&read, ids, device));
+    compared.require().map_err(|fault| RunError::damaged(folder, fault))?;
+    let Compared { largest_difference, same, .. } = compared;
+    let (tokens, top1_agreement) = (ids.len(), same as f64 / ids.len() as f64);
+    Ok(ExportReport { family, bytes, tokens, largest_difference, top1_agreement })
+}
+
+/// Logits held against those that they should be.
+#[derive(Debug)]
+struct Compared {
+    /// Infinite where one is no number.
+    largest_difference: f32,
+    /// Of what they should be.
+    largest: f32,
+    /// Positions at which both find the same token likeliest; where a logit is no number none is.
+    same: usize,
+}
+
+impl Compared {
+    fn of(wanted: &[Vec<f32>], found: &[Vec<f32>]) -> Self {
+        let mut compared = Self { largest_difference: 0.0, largest: 0.0, same: 0 };
+        let best = |row: &[f32]| largest_place(row).filter(|_| row.iter().all(|logit| logit.is_finite()));
+        for (wanted, found) in wanted.iter().zip(found) {
+            for (a, b) in wanted.iter().zip(found) {
+                let apart = (a - b).abs();
+                let apart = if apart.is_nan() { f32::INFINITY } else { apart };
+                compared.largest_difference = compared.largest_difference.max(apart);
+                compared.largest = compared.largest.max(a.abs());
+            }
+            compared.same += usize::from(best(wanted).is_some() && best(wanted) == best(found));
         }
-        same += usize::from(best(wanted) == best(found));
+        compared
     }
-    Ok(ExportReport { family, bytes, tokens, largest_difference, top1_agreement: same as f64 / tokens as f64 })
+
+    fn require(&self) -> Result<(), String> {
+        let Self { largest_difference, largest, .. } = *self;
+        let bound = PROOF_BOUND * largest.max(1.0);
+        if largest_difference <= bound {
+            return Ok(());
+        }
+        Err(format!(
+            "nothing is written: read back, the export is another model, its logits differ by {largest_difference:.1e} where \
+             {bound:.1e} is the most that rounding explains. Please report this"
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proof_has_a_bound_and_nothing_that_is_no_number_passes() {
+        let of = |wanted: &[f32], found: &[f32]| Compared::of(&[wanted.to_vec()], &[found.to_vec()]);
+        let same = of(&[1.0, -40.0, 3.0], &[1.0, -40.03, 3.01]);
+        assert_eq!((same.same, same.largest), (1, 40.0));
+        assert!(same.require().is_ok(), "a thousandth of the largest: {same:?}");
+        assert!(of(&[1.0, 2.0], &[1.0, 2.01]).require().is_err());
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            for (wanted, found) in [([0.0, bad], [0.0, bad]), ([0.0, 1.0], [0.0, bad]), ([0.0, bad], [0.0, 1.0])] {
+                let compared = of(&wanted, &found);
+                assert!(compared.require().is_err(), "{wanted:?} and {found:?}");
+                assert_eq!(compared.same, 0, "{wanted:?} and {found:?}");
+            }
+        }
+    }
 }

@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::super::weights::{Weight, gradients_of};
 use super::super::{RunError, read_bounded};
 use super::{Imported, import, theirs};
-use crate::lab::protocol::Step;
+use crate::lab::protocol::{Step, largest_place};
 use crate::model::{Trace, relative_difference, values_of};
 use crate::recipe::{Recipe, TrainingRecipe};
 use crate::text::{Batch, Dataset, TokenId};
@@ -173,7 +173,7 @@ impl Reference<'_> {
         let mut found = Vec::new();
         for _ in &wanted {
             let row = logits(&model, &ids, self.device).pop().unwrap_or_default();
-            let best = (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b])).unwrap_or(0);
+            let best = largest_place(&row).unwrap_or(0);
             ids.push(TokenId(best as u32));
             found.push(best as i32);
         }
@@ -232,16 +232,23 @@ fn furthest(name: &str, found: &[f32], wanted: &[f32]) -> (f64, String) {
     if found.len() != wanted.len() {
         return (f64::INFINITY, format!("{name}: {} values instead of {}", found.len(), wanted.len()));
     }
-    let apart = found.iter().zip(wanted).map(|(a, b)| f64::from((a - b).abs()));
+    // What is no number on both sides is the same; an infinity less itself is no number.
+    let same = |a: f32, b: f32| a == b || (a.is_nan() && b.is_nan());
+    let apart = found.iter().zip(wanted).map(|(&a, &b)| if same(a, b) { 0.0 } else { f64::from((a - b).abs()) });
     let places = apart.enumerate().map(|(place, apart)| (apart, format!("{name}, value {place}")));
-    places.fold((0.0, String::new()), larger)
+    let (worst, mut detail) = places.fold((0.0, String::new()), larger);
+    let none = wanted.iter().filter(|value| !value.is_finite()).count();
+    if none > 0 {
+        detail = format!("{detail} ({name}: {none} of {} are not finite in the reference)", wanted.len());
+    }
+    (worst, detail.trim().to_owned())
 }
 
-/// The larger error; what is no number is larger than any.
+/// The larger error; what is no number is larger than any. Of equal ones the first that says where.
 fn larger(a: (f64, String), b: (f64, String)) -> (f64, String) {
     if b.0.is_nan() {
         (f64::INFINITY, b.1)
-    } else if b.0 > a.0 {
+    } else if b.0 > a.0 || (b.0 == a.0 && a.1.is_empty()) {
         b
     } else {
         a

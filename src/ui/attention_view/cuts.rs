@@ -10,10 +10,11 @@ use eframe::egui::{
 
 use super::super::actions::Action;
 use super::super::likeliest::percent;
-use super::super::theme;
+use super::super::{colormap, theme};
 use super::clicked_with;
+use super::head::number_text;
 use super::look::Cell;
-use crate::lab::protocol::{Cut, CutEffect, HeadId, Look, View};
+use crate::lab::protocol::{Cut, CutEffect, HeadId, Look, View, falling};
 use crate::store::RunStore;
 
 /// Tokens whose change is shown.
@@ -89,8 +90,9 @@ struct Change {
 }
 
 impl Change {
+    /// NaN where one is.
     fn largest(&self) -> f32 {
-        self.before.unwrap_or(0.0).max(self.after.unwrap_or(0.0))
+        colormap::largest(&[self.before.unwrap_or(0.0), self.after.unwrap_or(0.0)])
     }
 }
 
@@ -100,7 +102,7 @@ fn changes(before: &[(u32, f32)], after: &[(u32, f32)]) -> Vec<Change> {
     let tokens = before.iter().chain(new).map(|known| known.0);
     let mut changes: Vec<Change> =
         tokens.map(|token| Change { token, before: of(before, token), after: of(after, token) }).collect();
-    changes.sort_by(|one, other| other.largest().total_cmp(&one.largest()));
+    changes.sort_by(|one, other| falling(one.largest(), other.largest()));
     changes.truncate(CHANGES_MAX);
     changes
 }
@@ -133,7 +135,8 @@ pub(super) fn effect_ui(ui: &mut Ui, store: &RunStore, looked: &View) -> Vec<Act
     let place = position + 1;
     ui.weak(format!("Next token after '{token}' (token {place}), the last row with a cut: {bars}."));
     let changes = changes(before, after);
-    let largest = changes.iter().map(Change::largest).fold(f32::MIN_POSITIVE, f32::max);
+    let finite = changes.iter().map(Change::largest).filter(|share| share.is_finite());
+    let largest = finite.fold(f32::MIN_POSITIVE, f32::max);
     ui.spacing_mut().item_spacing.y = 1.0;
     ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {
         for change in &changes {
@@ -150,7 +153,8 @@ fn change_ui(ui: &mut Ui, label: &str, change: Change, largest: f32) {
     let number = |share: Option<f32>| share.map_or_else(|| "less".to_owned(), percent);
     let (before, after) = (number(change.before), number(change.after));
     let difference = change.before.zip(change.after).map(|(before, after)| 100.0 * (after - before));
-    let difference = difference.map_or_else(String::new, |points| format!("{points:+.2}"));
+    let difference =
+        difference.map_or_else(String::new, |points| number_text(points, |points| format!("{points:+.2}")));
     let (font, visuals) = (TextStyle::Monospace.resolve(ui.style()), ui.visuals());
     let painter = ui.painter();
     let right = |x: f32, text: &str, color| {
@@ -163,11 +167,15 @@ fn change_ui(ui: &mut Ui, label: &str, change: Change, largest: f32) {
     right(258.0, &difference, visuals.text_color());
     let room = (area.width() - 270.0).max(0.0);
     let bar = |top: f32, share: Option<f32>| {
-        let size = vec2(room * share.unwrap_or(0.0) / largest, height / 2.0 - 2.0);
+        let share = share.map_or(0.0, |share| if share.is_finite() { share / largest } else { 1.0 });
+        let size = vec2(room * share, height / 2.0 - 2.0);
         Rect::from_min_size(area.left_top() + vec2(268.0, top), size)
     };
-    painter.rect_filled(bar(1.0, change.before), 1.0, theme::muted(visuals));
-    painter.rect_filled(bar(height / 2.0, change.after), 1.0, theme::accent(visuals));
+    let fill = |share: Option<f32>, color| {
+        if share.is_some_and(|share| !share.is_finite()) { colormap::NOT_A_NUMBER } else { color }
+    };
+    painter.rect_filled(bar(1.0, change.before), 1.0, fill(change.before, theme::muted(visuals)));
+    painter.rect_filled(bar(height / 2.0, change.after), 1.0, fill(change.after, theme::accent(visuals)));
     let words = format!("{label}: before {before}, with the cuts {after}, difference {difference}");
     response.widget_info(|| WidgetInfo::labeled(Role::Label, true, &words));
 }

@@ -6,10 +6,10 @@ use eframe::egui::{
     Align2, FontId, Pos2, Rect, Role, Sense, StrokeKind, TextStyle, Ui, WidgetInfo, epaint::TextShape, pos2, vec2,
 };
 
-use super::super::colormap::WeightScale;
+use super::super::colormap::{self, WeightScale};
 use super::super::theme;
 use super::head::{shortened, weight_text};
-use crate::lab::protocol::{HeadId, TokenAttention};
+use crate::lab::protocol::{HeadId, TokenAttention, largest_place};
 
 /// Where all heads looked when a token was drawn.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,7 +43,7 @@ impl Focus {
         let bins = row.len().min(area.width().max(1.0) as usize);
         for bin in 0..bins {
             let (first, end) = (bin * row.len() / bins, (bin + 1) * row.len() / bins);
-            let largest = row[first..end].iter().copied().fold(0.0, f32::max);
+            let largest = colormap::largest(&row[first..end]);
             let edge = |bin: usize| strip.left() + strip.width() * bin as f32 / bins as f32;
             let cell = Rect::from_x_y_ranges(edge(bin)..=edge(bin + 1), strip.y_range());
             ui.painter().rect_filled(cell, 0.0, scale.color(largest));
@@ -71,7 +71,7 @@ impl Focus {
         let cell = strip.width() / row.len().max(1) as f32;
         let key_at = |pointer: Pos2| strip.contains(pointer).then_some(((pointer.x - strip.left()) / cell) as usize);
         let pointed = response.hover_pos().and_then(key_at).filter(|key| *key < row.len());
-        let strongest = (0..row.len()).max_by(|&one, &other| row[one].total_cmp(&row[other]));
+        let strongest = largest_place(row);
         let stride = ((font.size + 1.0) / cell).ceil().max(1.0) as usize;
         for (key, token) in self.keys.iter().enumerate() {
             let marked = pointed.or(strongest);

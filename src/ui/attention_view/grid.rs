@@ -11,8 +11,8 @@ use super::compare::{self, Moments, Source};
 use super::picture::{self, Picture, Subject};
 use super::switches::{self, Part};
 use super::thumbnail::{self, Known};
-use super::{AttentionState, AttentionView, clicked_with, nothing_yet, scale_of, selected_in};
-use crate::lab::protocol::{AttentionSnapshot, HeadId};
+use super::{AttentionState, AttentionView, clicked_with, non_finite_line, nothing_yet, scale_of, selected_in};
+use crate::lab::protocol::{AttentionSnapshot, HeadId, non_finite_words};
 use crate::recipe::grouped;
 
 const GAP: f32 = 5.0;
@@ -64,7 +64,11 @@ impl AttentionView {
         let snapshot = moments.this;
         let failed = moments.pinned.and_then(Result::err).filter(|_| moments.sources() != [Source::This]);
         let note = Some(snapshot.note.clone()).filter(|note| !note.is_empty());
-        for words in [note, moments.caveat(), failed.map(str::to_owned)].into_iter().flatten() {
+        let pinned = moments.pinned.and_then(Result::ok).filter(|_| moments.sources() != [Source::This]);
+        let pinned = pinned.and_then(AttentionSnapshot::non_finite_words).map(|words| format!("Pinned: {words}"));
+        let bad = [snapshot.non_finite_words(), pinned];
+        non_finite_line(ui, store);
+        for words in [note, moments.caveat(), failed.map(str::to_owned)].into_iter().chain(bad).flatten() {
             ui.label(RichText::new(words).color(theme::warning(ui.visuals())));
         }
         self.thumbnails.retain(|(id, source), _| {
@@ -124,7 +128,9 @@ impl AttentionView {
         let sense = if selected { Sense::click() } else { Sense::CLICK };
         let response = ui.interact(cell, group.with(head), sense);
         let part = Part::Head(head);
-        response.widget_info(|| WidgetInfo::selected(Role::Button, true, selected, part.text()));
+        let bad = moments.this.non_finite.iter().find(|(bad, _)| *bad == head);
+        let name = bad.map_or_else(|| part.text(), |&(_, query)| non_finite_words(head, query));
+        response.widget_info(|| WidgetInfo::selected(Role::Button, true, selected, &name));
 
         let pruned = state.is_pruned(head);
         if let Some(focus) = &self.focus {

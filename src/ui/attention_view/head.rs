@@ -4,8 +4,8 @@
 use std::collections::HashMap;
 
 use eframe::egui::{
-    Align2, EventFilter, FontId, Key, Label, Modifiers, Painter, Pos2, Rect, Response, Role, Sense, Stroke, StrokeKind,
-    TextStyle, Ui, Vec2, Visuals, WidgetInfo, epaint::TextShape, pos2, vec2,
+    Align2, EventFilter, FontId, Key, Label, Modifiers, Painter, Pos2, Rect, Response, RichText, Role, Sense, Stroke,
+    StrokeKind, TextStyle, Ui, Vec2, Visuals, WidgetInfo, epaint::TextShape, pos2, vec2,
 };
 
 use super::super::actions::Action;
@@ -14,7 +14,7 @@ use super::compare::{self, Moments, Source};
 use super::look::{Cell, Look};
 use super::picture::{self, Picture, Subject};
 use super::{AttentionState, AttentionView, cuts, nothing_yet, scale_of, selected_in, without};
-use crate::lab::protocol::{AttentionSnapshot, HeadId, View};
+use crate::lab::protocol::{AttentionSnapshot, HeadId, View, non_finite_words};
 use crate::recipe::grouped;
 
 /// Characters of a token along an axis; the readout shows all of it.
@@ -37,6 +37,11 @@ impl AttentionView {
         }
         let looked = state.looked;
         compare::switch_ui(ui, state, &mut actions);
+        let bad = moments.this.non_finite.iter().find(|(bad, _)| *bad == head).map(|&(_, query)| query);
+        if let Some(query) = bad {
+            let words = non_finite_words(head, query);
+            ui.label(RichText::new(words).color(theme::warning(ui.visuals())));
+        }
         let line = ui.text_style_height(&TextStyle::Monospace) + 3.0;
         let (readout, readout_response) =
             ui.allocate_exact_size(vec2(ui.available_width(), 2.0 * line), Sense::hover());
@@ -52,6 +57,8 @@ impl AttentionView {
         let area = map.beside.map_or(map.square, |offset| map.square.union(map.square.translate(offset)));
         let response = ui.interact(area, ui.make_persistent_id("enlarged head"), Sense::click_and_drag());
         let name = format!("Attention of layer {}, head {}", head.layer + 1, head.head + 1);
+        let name =
+            name + &bad.map_or_else(String::new, |query| format!(": not a number from position {} on", query + 1));
         response.widget_info(|| WidgetInfo::labeled(Role::Image, true, &name));
         map.steer(ui, &response);
         self.look = Some(map.look);
@@ -143,7 +150,8 @@ fn words(moments: &Moments<'_>, head: HeadId, read: Option<Cell>, looked: &View)
         let text = if there { weight_text(weight) + cut } else { "pruned".to_owned() };
         match moments.pinned_weight(head, query, key) {
             Some(pinned) if there => {
-                format!("{text}  pinned {}  difference {:+.3}", weight_text(pinned), weight - pinned)
+                let difference = number_text(weight - pinned, |difference| format!("{difference:+.3}"));
+                format!("{text}  pinned {}  difference {difference}", weight_text(pinned))
             }
             Some(pinned) => format!("{text}  pinned {}", weight_text(pinned)),
             None => text,
@@ -154,7 +162,24 @@ fn words(moments: &Moments<'_>, head: HeadId, read: Option<Cell>, looked: &View)
 
 /// A weight for the screen, faint ones not as zero.
 pub(in crate::ui) fn weight_text(weight: f32) -> String {
+    if !weight.is_finite() {
+        return not_finite_text(weight).to_owned();
+    }
     if weight > 0.0 && weight < 0.001 { format!("{weight:.1e}") } else { format!("{weight:.3}") }
+}
+
+/// What is no number, as what it is.
+pub(in crate::ui) fn not_finite_text(value: f32) -> &'static str {
+    match value {
+        f32::INFINITY => "∞",
+        f32::NEG_INFINITY => "−∞",
+        _ => "NaN",
+    }
+}
+
+/// A number for the screen as `finite` writes it, or what it is instead.
+pub(in crate::ui) fn number_text(value: f32, finite: impl FnOnce(f32) -> String) -> String {
+    if value.is_finite() { finite(value) } else { not_finite_text(value).to_owned() }
 }
 
 /// Where the heatmap and its labels are in the pane.

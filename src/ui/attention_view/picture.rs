@@ -53,7 +53,7 @@ impl Picture {
 }
 
 /// Weights as colours; what lies after the query is left clear. Where a pixel stands for several tokens it shows the
-/// largest weight, or the difference furthest from zero, so that a bright line survives.
+/// largest weight, or the difference furthest from zero, so that a bright line survives; and before all what is no number.
 fn paint(drawn: Drawn<'_>, subject: Subject) -> ColorImage {
     let (tokens, block) = (drawn.tokens, subject.block);
     let side = tokens.div_ceil(block);
@@ -64,8 +64,8 @@ fn paint(drawn: Drawn<'_>, subject: Subject) -> ColorImage {
         let Some(less) = drawn.less else {
             for (pixel, weights) in pixels {
                 for &weight in weights {
-                    // Quicker than `max`, which minds numbers that are none.
-                    *pixel = if weight > *pixel { weight } else { *pixel };
+                    // Nothing is larger than a pixel that is no number.
+                    *pixel = if weight > *pixel || weight.is_nan() { weight } else { *pixel };
                 }
             }
             continue;
@@ -73,7 +73,7 @@ fn paint(drawn: Drawn<'_>, subject: Subject) -> ColorImage {
         for ((pixel, weights), less) in pixels.zip(less[query * tokens..][..=query].chunks(block)) {
             for (weight, less) in weights.iter().zip(less) {
                 let difference = weight - less;
-                if *pixel == f32::NEG_INFINITY || difference.abs() > pixel.abs() {
+                if *pixel == f32::NEG_INFINITY || difference.is_nan() || difference.abs() > pixel.abs() {
                     *pixel = difference;
                 }
             }
@@ -129,6 +129,25 @@ mod tests {
         assert_eq!(image.pixels[row * 100 + column], WeightScale::Linear.color(largest));
         assert_eq!(image.pixels[20 * 100 + 50], Color32::TRANSPARENT);
     }
+
+    #[test]
+    fn what_is_no_number_is_seen_whatever_is_beside_it() {
+        let tokens: Vec<&str> = (0..300).map(|_| "x").collect();
+        let mut this = (*snapshot(5, &tokens, 2, 2)).clone();
+        let first = (this.heads) * 300 * 300;
+        // In the middle of a pixel of nine weights, and in one that is half after the query.
+        for (query, key) in [(151, 61), (90, 90)] {
+            this.weights[first + query * 300 + key] = f32::NAN;
+        }
+        let other = snapshot(9, &tokens, 2, 2);
+        for less in [None, Some(drawn(&other).weights)] {
+            let image = paint(Drawn { less, ..drawn(&this) }, subject(300));
+            let bad: Vec<usize> =
+                (0..100 * 100).filter(|&pixel| image.pixels[pixel] == crate::ui::colormap::NOT_A_NUMBER).collect();
+            assert_eq!(bad, [30 * 100 + 30, 50 * 100 + 20], "difference: {}", less.is_some());
+        }
+    }
+
     #[test]
     fn a_difference_is_zero_in_the_middle_and_the_furthest_of_a_pixel_is_shown() {
         let tokens: Vec<&str> = (0..300).map(|_| "x").collect();

@@ -5,6 +5,7 @@ use eframe::egui::{Align, Button, Label, Layout, Response, RichText, Ui};
 use super::super::actions::Action;
 use super::super::draft::file_name;
 use super::AttentionState;
+use super::head::number_text;
 use crate::lab::protocol::{HeadId, Off, Switches, View};
 use crate::recipe::grouped;
 
@@ -129,8 +130,9 @@ fn cost(state: &AttentionState<'_>) -> String {
     let without = if heads.len() + mlps.len() == 1 { "it" } else { "them" };
     let shown = store.attention.as_ref().map(|attention| attention.step);
     let at = if shown == Some(report.step) { String::new() } else { format!(" at step {}", grouped(report.step.0)) };
-    let (loss, more) = (report.loss, report.loss - report.whole_loss);
-    format!("{parts} off: validation loss {loss:.4} ({more:+.4} without {without}){at}")
+    let more = number_text(report.loss - report.whole_loss, |more| format!("{more:+.4}"));
+    let loss = number_text(report.loss, |loss| format!("{loss:.4}"));
+    format!("{parts} off: validation loss {loss} ({more} without {without}){at}")
 }
 
 /// Why no run can be made without what is off.

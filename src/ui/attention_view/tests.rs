@@ -12,7 +12,7 @@ use egui_kittest::kittest::Queryable;
 use super::super::actions::{Action, Theme, ViewSettings};
 use super::super::theme;
 use super::{AttentionState, AttentionView};
-use crate::lab::protocol::{AttentionSnapshot, HeadId, View};
+use crate::lab::protocol::{AttentionSnapshot, HeadId, NonFinite, Stage, View};
 use crate::store::RunStore;
 use crate::store::tests::{look, snapshot, store_at_start};
 
@@ -316,4 +316,39 @@ fn pictures_of_the_panes_are_as_they_were() {
         }
     }
     results.unwrap();
+}
+
+#[test]
+fn what_is_no_number_is_named_with_layer_head_and_position() {
+    let spoil = |shared: &Shared| {
+        replace(shared, |newer| {
+            let size = TOKENS.len() * TOKENS.len();
+            // Layer 2, head 1, from the third token on.
+            for place in [2 * TOKENS.len() + 1, 3 * TOKENS.len()] {
+                newer.weights[2 * size + place] = f32::NAN;
+            }
+            *newer = newer.clone().looked_through();
+        });
+        let store = &mut shared.borrow_mut().store;
+        let mut look = (**store.look.as_ref().expect("a look")).clone();
+        look.non_finite = Some(NonFinite { stage: Stage::Attention(1), position: 2 });
+        store.apply_look(Arc::new(look));
+    };
+    let words = "Layer 2, head 1: not a number from position 3 on";
+    let (mut harness, shared) = grid(2, 2);
+    spoil(&shared);
+    harness.run();
+    // The sentence, and the thumbnail's own name.
+    assert_eq!(harness.query_all_by_label(words).count(), 2);
+    harness.get_by_label_contains("not finite from layer 2's attention on (position 3)");
+    harness.get_by_label("Layer 1, head 1");
+
+    let (mut harness, shared) = head();
+    spoil(&shared);
+    shared.borrow_mut().view.selected = HeadId { layer: 1, head: 0 };
+    harness.run();
+    harness.get_by_label(words);
+    let square = harness.get_by_label("Attention of layer 2, head 1: not a number from position 3 on").rect();
+    point_at(&mut harness, square, 2, 1);
+    harness.get_by_label_contains("'e' → 'h'  NaN  query 3, key 2");
 }

@@ -5,6 +5,7 @@ use eframe::egui::{Align2, FontId, Pos2, Rect, TextStyle, Ui, Vec2, vec2};
 
 use super::super::theme;
 use super::AttentionState;
+use super::head::number_text;
 use super::switches::Part;
 use crate::lab::protocol::{EffectsReport, HeadReport, Off, Role, RoleReport, RoleScores};
 
@@ -48,12 +49,16 @@ impl<'a> Known<'a> {
         let mut words = part.text();
         if let Some(report) = self.report(part) {
             words += &match report.test.role() {
+                _ if !report.test.is_finite() => {
+                    "\nno role: its scores on the standard test are not numbers".to_owned()
+                }
                 Some(role) => format!("\n{}: {:.2} on the standard test", role.text(), report.test.of(role)),
                 None => format!("\nno role: no score of {} on the standard test", RoleScores::NAMED_FROM),
             };
         }
         if let (Some(effect), Some(effects)) = (self.effect(part), self.effects) {
-            words += &format!("\nvalidation loss {effect:+.4} without it ({})", effects.off.name());
+            let effect = number_text(effect, |effect| format!("{effect:+.4}"));
+            words += &format!("\nvalidation loss {effect} without it ({})", effects.off.name());
         }
         words += match off {
             Some(Off::Zero) => "\noff: it adds nothing",
@@ -101,7 +106,7 @@ impl<'a> Known<'a> {
 fn number(ui: &Ui, right_top: Pos2, effect: f32) {
     let font = FontId::monospace(9.5);
     let color = theme::muted(ui.visuals());
-    let galley = ui.painter().layout_no_wrap(format!("{effect:+.3}"), font, color);
+    let galley = ui.painter().layout_no_wrap(number_text(effect, |effect| format!("{effect:+.3}")), font, color);
     let place = Align2::RIGHT_TOP.anchor_size(right_top, galley.size());
     ui.painter().rect_filled(place.expand2(Vec2::new(2.0, 0.0)), 2.0, ui.visuals().extreme_bg_color);
     ui.painter().galley(place.min, galley, color);

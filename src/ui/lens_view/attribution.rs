@@ -3,10 +3,11 @@
 use eframe::egui::{Align2, ComboBox, Rect, RichText, Role, Sense, TextStyle, Ui, WidgetInfo, pos2, vec2};
 
 use super::super::actions::{Action, ViewSettings};
+use super::super::attention_view::head::number_text;
 use super::super::colormap::{diverging, diverging_legend};
 use super::super::{likeliest, theme};
 use super::{LensView, Table};
-use crate::lab::protocol::{Attribution, HeadId, Target};
+use crate::lab::protocol::{Attribution, HeadId, Target, falling};
 
 /// A part of the model and what it adds.
 #[derive(Debug, Clone, PartialEq)]
@@ -65,14 +66,16 @@ impl LensView {
         };
         let mut parts = parts(found, pruned);
         let sum: f32 = parts.iter().map(|part| part.value).sum();
-        let limit = parts.iter().map(|part| part.value.abs()).fold(f32::MIN_POSITIVE, f32::max);
+        let finite = parts.iter().map(|part| part.value.abs()).filter(|value| value.is_finite());
+        let limit = finite.fold(f32::MIN_POSITIVE, f32::max);
         ui.horizontal_wrapped(|ui| {
-            ui.label(theme::number(format!("sum of the parts {sum:.3} · logit {:.3}", found.logit)));
+            let [sum, logit] = [sum, found.logit].map(|value| number_text(value, |value| format!("{value:.3}")));
+            ui.label(theme::number(format!("sum of the parts {sum} · logit {logit}")));
             diverging_legend(ui, limit, "what the parts add");
         });
         ui.weak("The last norm's scale is taken as it was. A click on a head selects it.");
         if self.sorted {
-            parts.sort_by(|one, other| other.value.total_cmp(&one.value));
+            parts.sort_by(|one, other| falling(one.value, other.value));
         }
         ui.spacing_mut().item_spacing.y = 1.0;
         let chosen = parts.iter().filter(|part| part_ui(ui, part, limit, part.head == Some(view.selected)));
@@ -112,7 +115,8 @@ fn part_ui(ui: &mut Ui, part: &Part, limit: f32, selected: bool) -> bool {
     let height = ui.text_style_height(&TextStyle::Monospace) + 3.0;
     let sense = if part.head.is_some() { Sense::click() } else { Sense::hover() };
     let (area, response) = ui.allocate_exact_size(vec2(ui.available_width(), height), sense);
-    let words = format!("{} {:+.3}", part.name, part.value);
+    let value = number_text(part.value, |value| format!("{value:+.3}"));
+    let words = format!("{} {value}", part.name);
     response.widget_info(|| match part.head {
         Some(_) => WidgetInfo::selected(Role::Button, true, selected, &words),
         None => WidgetInfo::labeled(Role::Label, true, &words),
@@ -129,14 +133,17 @@ fn part_ui(ui: &mut Ui, part: &Part, limit: f32, selected: bool) -> bool {
     let middle = area.center().y;
     ui.painter().text(pos2(area.left() + 4.0, middle), Align2::LEFT_CENTER, &part.name, font.clone(), ink);
     let number = pos2(area.left() + 196.0, middle);
-    ui.painter().text(number, Align2::RIGHT_CENTER, format!("{:+.3}", part.value), font, ink);
+    ui.painter().text(number, Align2::RIGHT_CENTER, value, font, ink);
     let room = (area.width() - 212.0).max(0.0) / 2.0;
     let zero = area.left() + 206.0 + room;
-    let end = zero + room * part.value / limit;
+    // What is no number has the longest bar, in a colour of its own.
+    let share = if part.value.is_finite() { part.value / limit } else { 1.0_f32.copysign(part.value) };
+    let end = zero + room * share;
     let bar = Rect::from_x_y_ranges(zero.min(end)..=zero.max(end), area.top() + 2.5..=area.bottom() - 2.5);
     // The faintest bars could not be seen in their own colour.
     let strength = 0.4 + 0.6 * part.value.abs() / limit;
-    ui.painter().rect_filled(bar, 1.0, diverging(strength.copysign(part.value), visuals.dark_mode));
+    let color = diverging(strength.copysign(part.value), visuals.dark_mode);
+    ui.painter().rect_filled(bar, 1.0, color);
     ui.painter().vline(zero, area.y_range(), visuals.widgets.noninteractive.bg_stroke);
     response.clicked()
 }

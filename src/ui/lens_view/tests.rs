@@ -8,7 +8,7 @@ use egui_kittest::kittest::Queryable;
 
 use super::super::actions::Theme;
 use super::*;
-use crate::lab::protocol::{Attribution, HeadId};
+use crate::lab::protocol::{Attribution, HeadId, NonFinite, Stage};
 use crate::store::tests::{look, snapshot, store_at_start};
 
 struct Shown {
@@ -116,4 +116,28 @@ fn bars_are_by_layer_or_sorted_and_a_heads_selects_it() {
         "{:?}",
         shown.actions
     );
+}
+
+#[test]
+fn what_is_no_number_is_shown_as_such_and_sorts_first() {
+    let (mut harness, shared) = harness();
+    answer(&shared, 2, 5);
+    {
+        let store = &mut shared.borrow_mut().store;
+        let mut seen = (**store.look.as_ref().expect("a look")).clone();
+        seen.non_finite = Some(NonFinite { stage: Stage::Mlp(1), position: 2 });
+        let lens = seen.lens.as_mut().expect("a lens");
+        lens.likeliest[8] = vec![(0, f32::NAN), (1, f32::NAN)];
+        let parts = seen.attribution.as_mut().expect("parts");
+        (parts.logit, parts.heads[1], parts.mlps[1]) = (f32::NAN, f32::NEG_INFINITY, -f32::NAN);
+        store.apply_look(Arc::new(seen));
+    }
+    shared.borrow_mut().lens.sorted = true;
+    harness.run();
+    harness.get_by_label_contains("not finite from layer 2's MLP on (position 3)");
+    harness.get_by_label("after layer 2, position 3: 't0' NaN");
+    harness.get_by_label("sum of the parts NaN · logit NaN");
+    let top = |label: &str| harness.get_by_label(label).rect().top();
+    assert!(top("layer 2 · MLP NaN") < top("layer 2 · head 2 +2.000"));
+    assert!(top("layer 1 · head 2 −∞") > top("layer 2 · head 2 +2.000"));
 }

@@ -3,6 +3,7 @@
 use eframe::egui::{Align2, Rect, Response, Role, Sense, TextStyle, Ui, WidgetInfo, pos2, vec2};
 
 use super::super::actions::ViewSettings;
+use super::super::attention_view::head::number_text;
 use super::super::theme;
 use super::smoothed;
 use crate::recipe::grouped;
@@ -35,7 +36,13 @@ impl Readout {
     /// Fills in the values at the hovered step, or the newest ones.
     pub(super) fn fill(&self, ui: &Ui, store: &RunStore, view: &ViewSettings, hovered: Option<f64>) {
         let steps = &store.loss;
-        let step = hovered.map_or_else(|| steps.last(), |step| steps.nearest(step)).map(|point| point.0);
+        let newest = || steps.last().map(|point| point.0).max(steps.non_finite().last().map(|point| point.0));
+        let nearest = |step: f64| {
+            let bad = steps.non_finite().iter().copied();
+            let points = bad.chain(steps.nearest(step)).map(|point| point.0);
+            points.min_by(|&one, &other| (one as f64 - step).abs().total_cmp(&(other as f64 - step).abs()))
+        };
+        let step = hovered.map_or_else(newest, nearest);
         let at = |series: &Series| step.and_then(|step| series.at(step));
         let validation = step.and_then(|step| store.validation_loss.nearest(step as f64));
         let accuracy = validation.and_then(|(looked, _)| {
@@ -44,14 +51,14 @@ impl Readout {
         });
         let smooth = step.and_then(|step| smoothed(steps, step as f64, view.smoothing));
         let write = |value: Option<f32>, format: fn(f32) -> String| value.map_or_else(|| "–".into(), format);
-        let four = |loss: f32| format!("{loss:.4}");
+        let four = |loss: f32| number_text(loss, |loss| format!("{loss:.4}"));
         let values = [
             step.map_or_else(|| "–".into(), grouped),
             write(at(steps), four),
             write(smooth, four),
             write(validation.map(|point| point.1), four),
-            write(at(&store.learning_rate), |rate| format!("{rate:.2e}")),
-            write(at(&store.gradient_norm), |norm| format!("{norm:.3}")),
+            write(at(&store.learning_rate), |rate| number_text(rate, |rate| format!("{rate:.2e}"))),
+            write(at(&store.gradient_norm), |norm| number_text(norm, |norm| format!("{norm:.3}"))),
             write(accuracy, four),
         ];
         let (small, mono) = (TextStyle::Small.resolve(ui.style()), TextStyle::Monospace.resolve(ui.style()));

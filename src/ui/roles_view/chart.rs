@@ -3,6 +3,8 @@
 use eframe::egui::{Color32, Pos2, Rangef, Role as Widget, Sense, TextStyle, Ui, UiBuilder, WidgetInfo, vec2};
 use egui_plot::{Line, Plot, PlotPoint, PlotUi, Points, VLine};
 
+use super::super::attention_view::head::number_text;
+use super::super::colormap::NOT_A_NUMBER;
 use super::super::loss_view::{even_marks, plain_label, step_marks};
 use super::super::theme;
 use super::{head_text, small};
@@ -113,6 +115,13 @@ pub(super) fn ui(
         if heads.contains(&selected) {
             draw(selected, theme::accent(&visuals), 2.2);
         }
+        // Off the curve, so that it is not taken for one of its points.
+        let bad = store
+            .roles
+            .iter()
+            .filter(|report| report.head(selected).is_some_and(|report| !curve.value(report).is_finite()));
+        let bad: Vec<[f64; 2]> = bad.map(|report| [report.step.0 as f64, 0.0]).collect();
+        plot.points(Points::new("not a number", bad).color(NOT_A_NUMBER).radius(4.0).allow_hover(false));
         if let Some(step) = viewed {
             let line = VLine::new("viewed step", step.0 as f64).color(theme::accent(&visuals)).width(1.0);
             plot.vline(line.allow_hover(false));
@@ -143,7 +152,8 @@ pub(super) fn ui(
 fn last_words(report: &RoleReport, curve: Curve, head: HeadId) -> String {
     let value = report.head(head).map(|report| curve.value(report));
     let Some(value) = value else { return "Point at a line to read it; a click goes there.".into() };
-    format!("{}: {} {value:.2} at step {}", head_text(head), curve.text(), grouped(report.step.0))
+    let value = number_text(value, |value| format!("{value:.2}"));
+    format!("{}: {} {value} at step {}", head_text(head), curve.text(), grouped(report.step.0))
 }
 
 fn points(roles: &[RoleReport], curve: Curve, head: HeadId) -> impl Iterator<Item = [f64; 2]> {

@@ -4,9 +4,10 @@ use eframe::egui::{
     Align2, FontId, Rect, Role as Widget, ScrollArea, Sense, TextStyle, Ui, Vec2, WidgetInfo, pos2, vec2,
 };
 
+use super::super::attention_view::head::number_text;
 use super::super::theme;
 use super::{head_text, small, table_words};
-use crate::lab::protocol::{AttentionSnapshot, EffectsReport, HeadId, Role, RoleReport, RoleScores};
+use crate::lab::protocol::{AttentionSnapshot, EffectsReport, HeadId, Role, RoleReport, RoleScores, falling};
 use crate::store::RunStore;
 
 const NAME_WIDTH: f32 = 112.0;
@@ -124,12 +125,15 @@ impl Table {
     }
 
     fn sorted(&self, mut rows: Vec<Row>, numbers: &Numbers<'_>) -> Vec<Row> {
-        // Largest first; what has no number stays at the end.
-        let key = |row: &Row| numbers.value(*row, self.by).map_or(f32::NEG_INFINITY, |value| value);
+        // Largest first; what was not measured stays at the end.
+        let key = |row: &Row| numbers.value(*row, self.by);
         if self.by != Column::Part {
-            rows.sort_by(|one, other| key(other).total_cmp(&key(one)));
+            rows.sort_by(|one, other| match (key(one), key(other)) {
+                (Some(one), Some(other)) => falling(one, other),
+                (one, other) => other.is_some().cmp(&one.is_some()),
+            });
             if self.turned {
-                let known = rows.partition_point(|row| key(row) > f32::NEG_INFINITY);
+                let known = rows.partition_point(|row| key(row).is_some());
                 rows[..known].reverse();
             }
         } else if self.turned {
@@ -210,8 +214,15 @@ fn row_ui(ui: &mut Ui, size: Vec2, row: Row, numbers: &Numbers<'_>, selected: He
         }
         let Some(value) = numbers.value(row, column) else { continue };
         let named = matches!(column, Column::Test(_)) && value >= RoleScores::NAMED_FROM;
-        let color = if named { visuals.strong_text_color() } else { theme::muted(visuals) };
-        let text = if column == Column::Effect { format!("{value:+.4}") } else { format!("{value:.2}") };
+        let color = match value.is_finite() {
+            false => theme::warning(visuals),
+            true if named => visuals.strong_text_color(),
+            true => theme::muted(visuals),
+        };
+        let text = number_text(value, |value| match column {
+            Column::Effect => format!("{value:+.4}"),
+            _ => format!("{value:.2}"),
+        });
         let place = cell.right_center() - vec2(6.0, 0.0);
         ui.painter().text(place, Align2::RIGHT_CENTER, text, mono.clone(), color);
     }

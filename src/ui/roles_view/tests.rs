@@ -173,3 +173,24 @@ fn another_curve_is_chosen_by_name_and_without_kept_steps_the_pane_says_so() {
     harness.run();
     harness.get_by_label("What each head does appears here when training starts.");
 }
+
+#[test]
+fn what_is_no_number_sorts_first_and_is_not_hidden() {
+    let (mut harness, shared) = pane();
+    {
+        let store = &mut shared.borrow_mut().store;
+        let mut newest = store.roles.last().expect("roles").clone();
+        newest.step = Step(1000);
+        newest.reports[1].test.induction = -f32::NAN;
+        newest.reports[3].entropy = f32::NAN;
+        store.apply(Event::Roles(newest));
+    }
+    harness.run();
+    click(&mut harness, "Sort by test induction");
+    let rows = order(&harness);
+    assert_eq!(rows[..2], ["Row of layer 1 · head 2", "Row of layer 2 · head 1"], "{rows:?}");
+    click(&mut harness, "Sort by test induction");
+    let rows = order(&harness);
+    assert_eq!(rows[3], "Row of layer 1 · head 2", "{rows:?}");
+    assert_eq!(rows.len(), 6, "MLPs, which have none, come last: {rows:?}");
+}

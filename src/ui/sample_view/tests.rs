@@ -195,3 +195,14 @@ fn a_token_whose_row_was_not_recorded_says_so() {
     harness.run();
     harness.get_by_label("Where the heads looked was not recorded.");
 }
+
+#[test]
+fn why_nothing_could_be_drawn_is_said() {
+    let (mut harness, shared) = harness();
+    shared.borrow_mut().store.sample_started(1);
+    let trouble = Some("nothing can be drawn: the model's numbers are not finite".to_owned());
+    shared.borrow_mut().store.apply(Event::Sampled(SampleEvent::Done { id: 1, trouble }));
+    harness.run();
+    harness.get_by_label("nothing can be drawn: the model's numbers are not finite");
+    harness.get_by_label("Sample");
+}

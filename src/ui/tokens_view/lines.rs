@@ -5,6 +5,7 @@ use std::sync::Arc;
 use eframe::egui::{Align2, Color32, FontId, Mesh, Pos2, Rect, RichText, ScrollArea, Sense, Shape, Ui, pos2, vec2};
 
 use super::super::attention_view::head::shortened;
+use super::super::colormap::NOT_A_NUMBER;
 use super::super::theme;
 use super::{Chosen, Shown, most, name_of, pointed, tell};
 use crate::lab::protocol::HeadId;
@@ -111,7 +112,8 @@ fn drawn(shown: Shown<'_>, subject: Subject, line: f32) -> Mesh {
             if weight < DRAWN_FROM || from < clip.top() || to > clip.bottom() {
                 continue;
             }
-            add_line(&mut mesh, pos2(area.left(), from), pos2(area.right(), to), color.gamma_multiply(weight.min(1.0)));
+            let color = if weight.is_finite() { color.gamma_multiply(weight.min(1.0)) } else { NOT_A_NUMBER };
+            add_line(&mut mesh, pos2(area.left(), from), pos2(area.right(), to), color);
         }
     }
     mesh

@@ -10,7 +10,7 @@ use super::super::attention_view::head::weight_text;
 use super::super::attention_view::picture::{self, Picture, Subject};
 use super::super::attention_view::{nothing_yet, without};
 use super::super::colormap::{self, WeightScale};
-use super::{explain, name_of};
+use super::{explain, name_of, non_finite_weights};
 use crate::lab::protocol::{AttentionSnapshot, HeadId, MeanAttention};
 use crate::recipe::grouped;
 use crate::store::RunStore;
@@ -62,6 +62,7 @@ impl Mean {
             self.of = Some(Arc::clone(attention));
             self.version += 1;
         }
+        non_finite_weights(ui, attention.head(head), attention.tokens.len(), head);
         self.map_ui(ui, attention, head, scale);
         actions
     }
@@ -73,6 +74,9 @@ impl Mean {
         let side = ui.available_width().min(ui.available_height()).max(32.0);
         let (area, response) = ui.allocate_exact_size(Vec2::splat(side - 2.0), Sense::hover());
         let name = format!("Mean attention of layer {}, head {}", head.layer + 1, head.head + 1);
+        let bad = attention.non_finite.iter().find(|(bad, _)| *bad == head);
+        let name =
+            name + &bad.map_or_else(String::new, |(_, query)| format!(": not a number from position {} on", query + 1));
         response.widget_info(|| WidgetInfo::labeled(Role::Image, true, &name));
         let (version, dark, block) = (self.version, ui.visuals().dark_mode, picture::block(count, side as usize));
         let subject = Subject { version, head, source: Source::This, scale, dark, block };

@@ -6,7 +6,7 @@ use eframe::egui::{
 };
 
 use super::super::attention_view::compare::{Drawn, Source};
-use super::super::attention_view::head::{shortened, weight_text};
+use super::super::attention_view::head::{number_text, shortened, weight_text};
 use super::super::attention_view::nothing_yet;
 use super::super::attention_view::picture::{self, Picture, Subject};
 use super::super::colormap::{self, WeightScale, diverging, diverging_legend};
@@ -26,14 +26,15 @@ pub(super) struct Stages {
 /// Both pictures of the scores, before and after the mask.
 struct Scores {
     of: (u64, HeadId, bool),
-    /// The largest score without its sign.
+    /// The largest score that is a number, without its sign.
     limit: f32,
     textures: [TextureHandle; 2],
 }
 
 impl Scores {
     fn new(ctx: &Context, of: (u64, HeadId, bool), scores: &[f32], count: usize) -> Self {
-        let limit = scores.iter().map(|score| score.abs()).fold(f32::MIN_POSITIVE, f32::max);
+        let finite = scores.iter().map(|score| score.abs()).filter(|score| score.is_finite());
+        let limit = finite.fold(f32::MIN_POSITIVE, f32::max);
         let color = |score: f32| diverging(score / limit, of.2);
         let load = |masked| ctx.load_texture("scores", paint(scores, count, masked, &color), TextureOptions::NEAREST);
         Self { of, limit, textures: [load(false), load(true)] }
@@ -106,7 +107,8 @@ fn paint(values: &[f32], count: usize, masked: bool, color: &impl Fn(f32) -> Col
         let seen = if masked { query + 1 } else { count };
         for (key, &value) in row[..seen].iter().enumerate() {
             let pixel: &mut Option<f32> = &mut farthest[query / block * side + key / block];
-            if pixel.is_none_or(|known| value.abs() > known.abs()) {
+            // Nothing is farther than what is no number.
+            if pixel.is_none_or(|known| value.is_nan() || value.abs() > known.abs()) {
                 *pixel = Some(value);
             }
         }
@@ -161,9 +163,9 @@ fn numbers_ui(ui: &mut Ui, shown: Shown<'_>, scores: &[f32], query: usize) {
     row_ui(ui, [&title, "scores", "masked", "softmax"], true);
     ScrollArea::vertical().auto_shrink(false).show_rows(ui, line, count, |ui, rows| {
         for key in rows {
-            let score = format!("{:+.3}", scores[key]);
+            let score = number_text(scores[key], |score| format!("{score:+.3}"));
             let (masked, weight) = if key > query {
-                ("−∞".to_owned(), "0".to_owned())
+                ("−∞".to_owned(), if weights[key] == 0.0 { "0".to_owned() } else { weight_text(weights[key]) })
             } else {
                 (score.clone(), weight_text(weights[key]))
             };

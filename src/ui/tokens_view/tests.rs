@@ -181,3 +181,23 @@ fn only_what_is_in_sight_is_asked_for() {
         assert_eq!(hidden, Wants::default());
     }
 }
+
+#[test]
+fn a_row_that_is_no_number_is_told_as_such_in_every_mode() {
+    for mode in [WordsMode::Words, WordsMode::Lines, WordsMode::Stages] {
+        let (harness, _) = harness(mode, |look| {
+            let mut spoiled = (*look.attention).clone();
+            let row = 2 * 16 + 3 * 4;
+            spoiled.weights[row..row + 4].fill(f32::NAN);
+            look.attention = Arc::new(spoiled.looked_through());
+            look.scores = Some((HeadId { layer: 1, head: 0 }, vec![f32::INFINITY; 16]));
+        });
+        harness.get_by_label("Layer 2, head 1: not a number from position 4 on");
+        if mode == WordsMode::Words {
+            harness.get_by_label_contains("'␣' (token 4) → 't' NaN");
+        }
+        if mode == WordsMode::Stages {
+            assert!(harness.query_all_by_label_contains("∞  ∞  NaN").count() > 0);
+        }
+    }
+}
