@@ -4,6 +4,7 @@ mod altered_files;
 mod attention_lab;
 mod command_line;
 mod engine;
+mod examples;
 mod gpu;
 mod invariants;
 mod kept_steps;

@@ -14,7 +14,8 @@ struct Rule {
     holds_in: &'static [&'static str],
     /// Where the words belong.
     home: &'static [&'static str],
-    /// Single files that have one of the words all the same, and why. One that is no longer needed fails.
+    /// Single files that have one of the words all the same, and why: a file by its room and its name, wherever in the room
+    /// it lies. One that is no longer needed fails.
     known: &'static [(&'static str, &'static str, &'static str)],
     /// A source that breaks the rule with each of its words.
     offending: &'static str,
@@ -91,10 +92,10 @@ const RULES: &[Rule] = &[
         holds_in: &["ui/"],
         home: &[],
         known: &[
-            ("ui/app.rs", ". stop_and_wait (", "the end of the program, when there is no frame to come"),
-            ("ui/bench.rs", "Command :: new", "measures the start of the window from outside"),
-            ("ui/bench.rs", ". lock (", "a moment's note of when a frame is due"),
-            ("ui/screenshots.rs", "thread :: sleep", "takes pictures without a window"),
+            ("ui/app", ". stop_and_wait (", "the end of the program, when there is no frame to come"),
+            ("ui/bench", "Command :: new", "measures the start of the window from outside"),
+            ("ui/bench", ". lock (", "a moment's note of when a frame is due"),
+            ("ui/screenshots", "thread :: sleep", "takes pictures without a window"),
         ],
         offending: "fn f() { a.recv(); a.recv_timeout(d); a.recv_deadline(d); a.next_within(d); a.stop_and_wait(); \
                     a.send_timeout(1, d); a.join(); a.wait(b); a.lock(); std::thread::sleep(d); block_on(f()); \
@@ -118,10 +119,10 @@ const RULES: &[Rule] = &[
         holds_in: &["ui/"],
         home: &[],
         known: &[
-            ("ui/bench.rs", "fs ::", "its own folder, before and after the measurement"),
-            ("ui/dialogs.rs", ". is_dir ( )", "on the dialog's own thread"),
-            ("ui/screenshots.rs", "fs ::", "its own folder, before and after the pictures"),
-            ("ui/settings.rs", "fs ::", "once, before there is a window"),
+            ("ui/bench", "fs ::", "its own folder, before and after the measurement"),
+            ("ui/dialogs", ". is_dir ( )", "on the dialog's own thread"),
+            ("ui/screenshots", "fs ::", "its own folder, before and after the pictures"),
+            ("ui/settings", "fs ::", "once, before there is a window"),
         ],
         offending: "use std::fs::{self, read}; fn f() { File::open(p); OpenOptions::new(); p.is_file(); p.is_dir(); \
                     p.exists(); p.try_exists(); p.metadata(); p.symlink_metadata(); p.canonicalize(); p.read_dir(); }",
@@ -153,11 +154,11 @@ const RULES: &[Rule] = &[
             "store . sample_started (",
         ],
         holds_in: &["ui/", "headless/", "findings/", "lab/"],
-        home: &["ui/app.rs", "ui/apply.rs", "ui/answers.rs", "ui/takeaway.rs"],
+        home: &["ui/app", "ui/apply.rs", "ui/answers.rs", "ui/takeaway.rs"],
         known: &[
-            ("ui/bench.rs", "store . apply (", "paints a run that nobody trains"),
-            ("ui/bench.rs", "store . apply_look (", "the same"),
-            ("ui/bench.rs", "store . sample_started (", "the same"),
+            ("ui/bench", "store . apply (", "paints a run that nobody trains"),
+            ("ui/bench", "store . apply_look (", "the same"),
+            ("ui/bench", "store . sample_started (", "the same"),
         ],
         offending: "fn f() { store.apply(e); self.store.apply_look(l); store.note(n, t); store.clear(); \
                     store.sample_started(1); }",
@@ -166,7 +167,7 @@ const RULES: &[Rule] = &[
         says: "5: only the window's own files change the window's state",
         words: &["impl App {", "& mut App"],
         holds_in: &["ui/"],
-        home: &["ui/app.rs", "ui/apply.rs", "ui/answers.rs", "ui/takeaway.rs", "ui/parity/run.rs"],
+        home: &["ui/app", "ui/apply.rs", "ui/answers.rs", "ui/takeaway.rs", "ui/parity/run.rs"],
         known: &[],
         offending: "impl App { } fn f(app: &mut App) {}",
     },
@@ -176,16 +177,16 @@ const RULES: &[Rule] = &[
         holds_in: &[],
         home: &["runs/mod.rs"],
         known: &[
-            ("lab/bench.rs", "fs :: read_to_string", "/proc"),
-            ("lab/desk.rs", "File :: open", "a preset: its size is checked there"),
-            ("runs/folder.rs", "File :: open", "the log, line by line with a bound for each"),
-            ("runs/folder.rs", "File :: options", "the log, appended to, and locked"),
-            ("runs/snapshots.rs", "File :: open", "the roles, line by line with a bound for each"),
-            ("runs/snapshots.rs", "File :: options", "the roles, appended to"),
-            ("text/corpus.rs", "File :: open", "a text: its size is checked there, and it is read as a stream"),
-            ("text/tokenizer.rs", "File :: open", "a tokenizer: its size is checked there"),
-            ("ui/bench.rs", "fs :: read_to_string", "/proc"),
-            ("ui/settings.rs", "fs :: read_to_string", "the settings: their size is checked there"),
+            ("lab/bench", "fs :: read_to_string", "/proc"),
+            ("lab/desk", "File :: open", "a preset: its size is checked there"),
+            ("runs/folder", "File :: open", "the log, line by line with a bound for each"),
+            ("runs/folder", "File :: options", "the log, appended to, and locked"),
+            ("runs/snapshots", "File :: open", "the roles, line by line with a bound for each"),
+            ("runs/snapshots", "File :: options", "the roles, appended to"),
+            ("text/corpus", "File :: open", "a text: its size is checked there, and it is read as a stream"),
+            ("text/tokenizer", "File :: open", "a tokenizer: its size is checked there"),
+            ("ui/bench", "fs :: read_to_string", "/proc"),
+            ("ui/settings", "fs :: read_to_string", "the settings: their size is checked there"),
         ],
         offending: "use std::fs::{File, read, read_to_string}; fn f() { File::open(p); File::options(); OpenOptions::new(); }",
     },
@@ -195,8 +196,8 @@ const RULES: &[Rule] = &[
         holds_in: &[],
         home: &["runs/mod.rs"],
         known: &[
-            ("runs/folder.rs", "fs :: copy", "into a new folder that is renamed when it is whole"),
-            ("ui/settings.rs", "fs :: rename", "settings that cannot be read are put aside"),
+            ("runs/folder", "fs :: copy", "into a new folder that is renamed when it is whole"),
+            ("ui/settings", "fs :: rename", "settings that cannot be read are put aside"),
         ],
         offending: "use std::fs::*; fn f() { fs::write(p, b); fs::rename(p, q); fs::copy(p, q); File::create(p); \
                     File::create_new(p); }",
@@ -230,16 +231,18 @@ fn offences(rule: &Rule, sources: &[Source]) -> Vec<String> {
         if !holds || begins(source, rule.home) {
             continue;
         }
+        let name = format!("{}/{}", source.room(), source.module.last().map_or("", String::as_str));
         for &word in rule.words {
             let lines = source.lines_with(word);
-            if rule.known.iter().any(|(file, known, _)| *file == source.file && *known == word) && !lines.is_empty() {
-                used.insert((source.file.as_str(), word));
+            let known = rule.known.iter().find(|(file, known, _)| *file == name && *known == word);
+            if let Some(known) = known.filter(|_| !lines.is_empty()) {
+                used.insert(known);
                 continue;
             }
             wrong.extend(lines.iter().map(|line| format!("{}: {}:{line} has `{word}`", rule.says, source.file)));
         }
     }
-    let stale = rule.known.iter().filter(|(file, word, _)| !used.contains(&(*file, *word)));
+    let stale = rule.known.iter().filter(|known| !used.contains(known));
     wrong.extend(
         stale.map(|(file, word, _)| format!("{}: {file} no longer has `{word}`: take it off the list", rule.says)),
     );
