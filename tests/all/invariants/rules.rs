@@ -203,16 +203,28 @@ const RULES: &[Rule] = &[
                     File::create_new(p); }",
     },
     Rule {
-        says: "what these rules look for is not renamed or taken by the handful",
-        words: &["fs as", "File as", "thread as", "fs :: *", "thread :: *", "RunStore as", "burn as", "egui as"],
+        says: "what these rules look for is not renamed, taken by the handful or brought in by the back door",
+        words: &[
+            "extern crate",
+            "# [ path",
+            "include !",
+            "fs as",
+            "File as",
+            "thread as",
+            "fs :: *",
+            "thread :: *",
+            "RunStore as",
+            "burn as",
+            "egui as",
+        ],
         holds_in: &[],
         home: &[],
         known: &[],
-        offending: "use std::fs::{self as f, File as G, *}; use std::thread::*; use std::thread as t; \
-                    use crate::store::RunStore as S; use burn as b; use eframe::egui as e;",
+        offending: "extern crate self as me; #[path = 'x'] mod y; include!(z); use std::fs::{self as f, File as G, *}; \
+                    use std::thread::*; use std::thread as t; use crate::store::RunStore as S; use burn as b; use eframe::egui as e;",
     },
     Rule {
-        says: "bugs are found by panics that say what was taken for granted",
+        says: "nothing of a draft stays, and a panic says what was taken for granted",
         words: &["todo !", "unimplemented !", "dbg !", ". unwrap ( )"],
         holds_in: &[],
         home: &[],
