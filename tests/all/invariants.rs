@@ -6,6 +6,7 @@
 mod graph;
 mod rules;
 mod source;
+mod words;
 
 use std::process::Command;
 

@@ -1,23 +1,13 @@
 //! A source file as words, without its tests, and the modules that it names.
-//!
-//! Words, not text: comments are gone, what stands in a string is no word, and a macro's arguments are read like other code.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::str::FromStr;
 
-use proc_macro2::{Delimiter, TokenStream, TokenTree};
+use super::words::{Word, words_of};
 
 /// A module by its path from the crate's root; empty for the root itself.
 pub type Module = Vec<String>;
-
-/// One word or sign of a source: `use`, `crate`, `::`, `{`.
-#[derive(Debug, Clone)]
-pub struct Word {
-    pub text: String,
-    pub line: usize,
-}
 
 /// A path that a source names, from the crate's root on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,15 +30,9 @@ pub struct Source {
 
 impl Source {
     /// Reads a source text, and which of the modules that it declares are tests.
-    ///
-    /// # Panics
-    /// If the text is no Rust.
     pub fn parse(file: &str, text: &str) -> (Self, Vec<String>) {
-        let stream = TokenStream::from_str(text).unwrap_or_else(|error| panic!("{file}: {error}"));
-        let mut words = Vec::new();
-        flatten(stream, &mut words);
         let mut tests = Vec::new();
-        let words = without_tests(&words, &mut tests);
+        let words = without_tests(&words_of(text), &mut tests);
         let module = module_of(file);
         let mut found = Self { file: file.into(), module, words, named: Vec::new(), used: Vec::new() };
         found.read_paths();
@@ -122,51 +106,8 @@ impl Source {
     }
 }
 
-impl Word {
-    fn is(&self, wanted: &str) -> bool {
-        match wanted.strip_suffix('…') {
-            Some(beginning) => self.text.starts_with(beginning),
-            None => self.text == wanted,
-        }
-    }
-
-    fn is_name(&self) -> bool {
-        self.text.starts_with(|character: char| character.is_alphabetic() || character == '_')
-    }
-}
-
 fn is(words: &[Word], at: usize, wanted: &str) -> bool {
     words.get(at).is_some_and(|word| word.text == wanted)
-}
-
-fn flatten(stream: TokenStream, words: &mut Vec<Word>) {
-    for token in stream {
-        let line = token.span().start().line;
-        let mut push = |text: &str| words.push(Word { text: text.into(), line });
-        match token {
-            TokenTree::Ident(name) => push(name.to_string().trim_start_matches("r#")),
-            TokenTree::Literal(literal) => {
-                // The quotes only: what stands in a string is no word.
-                let text = literal.to_string();
-                push(if text.ends_with(|end: char| end.is_alphanumeric()) { &text } else { "\"\"" });
-            }
-            TokenTree::Punct(sign) => match (words.last_mut(), sign.as_char()) {
-                (Some(last), ':') if last.text == ":" && last.line == line => last.text = "::".into(),
-                (_, sign) => words.push(Word { text: sign.into(), line }),
-            },
-            TokenTree::Group(group) => {
-                let (opened, closed) = match group.delimiter() {
-                    Delimiter::Parenthesis => ("(", ")"),
-                    Delimiter::Brace => ("{", "}"),
-                    Delimiter::Bracket => ("[", "]"),
-                    Delimiter::None => ("", ""),
-                };
-                push(opened);
-                flatten(group.stream(), words);
-                words.push(Word { text: closed.into(), line: group.span_close().start().line });
-            }
-        }
-    }
 }
 
 /// The place behind the group that opens at `at`.
