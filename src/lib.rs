@@ -15,20 +15,22 @@
 //! | room | what it is for | may use |
 //! |---|---|---|
 //! | [`recipe`] | what the user asks for, and every way in which it can be wrong | nothing of ours |
-//! | [`files`] | opening what anybody may have put there | nothing of ours |
-//! | [`text`] | corpus, tokenizer, windows, the texts that the program makes itself | files, recipe |
-//! | [`preset`] | recipes with a commentary, as files | recipe |
-//! | [`lab::protocol`] | commands, events and snapshots: plain data | recipe |
+//! | [`files`] | opening what anybody may have put there | `recipe` |
+//! | [`text`] | corpus, tokenizer, windows, the texts that the program makes itself | `files`, `recipe` |
+//! | [`preset`] | recipes with a commentary, as files | `recipe` |
+//! | [`lab::protocol`] | commands, events and snapshots: plain data | `recipe` |
 //! | [`kernels`] | fused operations for the CPU, each with a plain twin that it must equal | nothing of ours |
-//! | [`model`] | the network, its first weights, what a pass may record | kernels, recipe |
-//! | [`train`] | trainer, optimizer, probe, sampler: one call at a time | kernels, model, text, recipe, protocol |
-//! | [`runs`] | run folder, checkpoints, models in and out | train, model, text, preset, files, recipe, protocol |
-//! | [`device`] | adapters: list, try in a child process, open, explain | protocol |
-//! | [`lab`] | the worker thread, the file desk, and single questions | all of the above |
-//! | [`store`] | what is known of a run | protocol, recipe |
-//! | [`findings`] | what was measured, as text for other programs: JSON, CSV, a page | protocol, recipe |
-//! | [`headless`] | the command line | lab, runs, findings, preset, recipe |
-//! | [`ui`] | the window | store, findings, lab's protocol, handle and desk, preset, recipe |
+//! | [`model`] | the network, its first weights, what a pass may record | `kernels`, `recipe` |
+//! | [`train`] | trainer, optimizer, probe, sampler: one call at a time | `kernels`, `model`, `text`, `recipe`, `lab::protocol` |
+//! | [`runs`] | run folder, checkpoints, models in and out | `train`, `model`, `text`, `preset`, `files`, `recipe`, `lab::protocol` |
+//! | [`device`] | adapters: list, try in a child process, open, explain | `lab::protocol` |
+//! | [`lab`] | the worker thread, the file desk, and single questions | `device`, `runs`, `train`, `model`, `kernels`, `text`, `preset`, `files`, `recipe` |
+//! | [`store`] | what is known of a run | `lab::protocol`, `recipe` |
+//! | [`findings`] | what was measured, as text for other programs: JSON, CSV, a page | `lab::protocol`, `recipe` |
+//! | [`headless`] | the command line | `lab`, `runs`, `findings`, `preset`, `recipe` |
+//! | [`ui`] | the window | `store`, `findings`, `lab::protocol`, `lab::handle`, `lab::desk`, `preset`, `recipe` |
+//!
+//! A room uses all of itself. `tests/all/invariants.rs` reads this table and holds every import to it.
 //!
 //! # Invariants
 //!

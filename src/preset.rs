@@ -2,6 +2,20 @@
 //!
 //! The built-in ones are the files of `presets/`, embedded. Reading a preset never trusts it: the version is looked at
 //! before anything else, unknown keys are named, and [`Recipe::validate`] judges the numbers afterwards.
+//!
+//! ```
+//! use headlight::preset::{self, Preset};
+//!
+//! let mut mine = preset::find("glass-box").expect("built in");
+//! mine.name = "three-layers".into();
+//! mine.recipe.model.layers = 3;
+//! let text = mine.to_ron();
+//! assert_eq!(Preset::parse(&text)?, mine);
+//!
+//! let error = Preset::parse("(format: 99)").unwrap_err();
+//! assert!(error.to_string().contains("newer Headlight"));
+//! # Ok::<(), preset::PresetError>(())
+//! ```
 
 use serde::{Deserialize, Serialize};
 

@@ -2,6 +2,19 @@
 //!
 //! Knows nothing of tensors, files or windows. [`Recipe::validate`] is the only judge of whether a recipe makes sense;
 //! everything behind it may rely on that.
+//!
+//! ```
+//! use headlight::preset;
+//! use headlight::recipe::Field;
+//!
+//! let mut recipe = preset::find("glass-box").expect("built in").recipe;
+//! assert!(recipe.validate(None).is_empty());
+//!
+//! recipe.model.heads = 3;
+//! let faults = recipe.validate(None);
+//! assert_eq!(faults[0].field, Field::Width);
+//! assert_eq!(faults[0].to_string(), "width 32 is not a multiple of 3 heads: try 30 or 33");
+//! ```
 
 use std::fmt;
 use std::path::PathBuf;

@@ -2,6 +2,22 @@
 //!
 //! Plain data in, text out. Activations have the names that TransformerLens gives them; layers, heads and positions are
 //! counted from 0, as there. Numbers are written so that they read back to the same `f32`.
+//!
+//! ```
+//! use headlight::findings::{csv, json};
+//! use headlight::lab::protocol::{HeadReport, RoleReport, RoleScores, Step, View};
+//!
+//! let test = RoleScores { previous: 0.75, ..RoleScores::default() };
+//! let report = RoleReport { step: Step(500), heads: 1, reports: vec![HeadReport { test, ..HeadReport::default() }] };
+//!
+//! let text = csv::roles(&[report.clone()]);
+//! assert!(text.starts_with("step,layer,head,test_previous,"));
+//! assert!(text.lines().nth(1).is_some_and(|line| line.starts_with("500,0,0,0.75,")));
+//!
+//! let value: serde_json::Value = serde_json::from_str(&json::roles(&report, &View::default()))?;
+//! assert_eq!(value["test"]["previous"][0][0], 0.75);
+//! # Ok::<(), serde_json::Error>(())
+//! ```
 
 pub mod csv;
 pub mod json;

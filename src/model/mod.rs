@@ -1,4 +1,23 @@
 //! The network, what a forward pass may record, and where its first weights come from. Names burn and nothing else.
+//!
+//! ```
+//! use headlight::model::{Gpt, Trace, values_of};
+//! use headlight::train::ids_tensor;
+//! use headlight::{device, preset};
+//!
+//! let recipe = preset::find("glass-box").expect("built in").recipe.model;
+//! let device = device::cpu();
+//! let model = Gpt::new(&recipe, 65, 1337, &device);
+//!
+//! let mut trace = Trace::default();
+//! let logits = model.forward_traced(ids_tensor(vec![3, 1, 4, 1, 5], 1, 5, &device), &mut trace);
+//! assert_eq!(logits.dims(), [1, 5, 65]); // [batch, position, vocabulary]
+//!
+//! let pattern = trace.layers[0].pattern.clone(); // [batch, head, query, key]
+//! assert_eq!(pattern.dims(), [1, recipe.heads, 5, 5]);
+//! // The first token can only look at itself.
+//! assert_eq!(values_of(pattern)[..5], [1.0, 0.0, 0.0, 0.0, 0.0]);
+//! ```
 
 mod attribution;
 mod cache;

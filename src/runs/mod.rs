@@ -15,6 +15,27 @@
 //! what is taken away are made in a hidden folder beside their place (`part.rs`). An open folder is held by its log: one that
 //! was moved, deleted or replaced is not written to, and no part of it is made anew. In it are files and folders of its own,
 //! no links, pipes or devices; what lies there beside is left alone.
+//!
+//! ```
+//! use headlight::lab::protocol::{Step, StepReport};
+//! use headlight::preset;
+//! use headlight::runs::{RunFile, RunFolder, read_curves};
+//! use headlight::text::Dataset;
+//!
+//! let text = Dataset::from_text("a rhyme", "one for sorrow, two for joy")?;
+//! let file = RunFile::new(preset::first().recipe, text.tokenizer, text.digest);
+//! # let home = tempfile::tempdir()?;
+//! # let path = home.path().join("rhyme");
+//! let mut run = RunFolder::create(&path, file)?;
+//! let (loss, learning_rate, gradient_norm, elapsed_secs, tokens_per_sec) = (4.2, 1e-3, 1.0, 0.1, 5000.0);
+//! run.log_step(StepReport { step: Step(1), loss, learning_rate, gradient_norm, elapsed_secs, tokens_per_sec })?;
+//! run.flush()?;
+//!
+//! // Others may read it meanwhile; only one program at a time may train in it.
+//! assert_eq!(read_curves(&path)?.steps[0].loss, 4.2);
+//! assert!(RunFolder::open(&path).unwrap_err().to_string().contains("is open in another Headlight"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod checkpoint;
 mod export;

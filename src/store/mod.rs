@@ -1,4 +1,20 @@
 //! What is known of a run: the events applied one after the other. The panels read it; nothing here paints or computes.
+//!
+//! ```
+//! use headlight::lab::protocol::{Event, Outcome, Step, ValidationReport};
+//! use headlight::store::RunStore;
+//!
+//! let mut store = RunStore::default();
+//! for (step, validation_loss) in [(0, 4.2), (100, 2.1), (200, 2.3)] {
+//!     let (step, train_loss) = (Step(step), 2.0);
+//!     let report = ValidationReport { step, train_loss, validation_loss, best: false, accuracy: None };
+//!     store.apply(Event::Validated(report));
+//! }
+//! store.apply(Event::Finished(Outcome::Stopped));
+//! assert_eq!(store.best.map(|best| best.step), Some(Step(100)));
+//! assert_eq!(store.validation_loss.last(), Some((200, 2.3)));
+//! assert_eq!(store.log.back().map(|line| line.text.as_str()), Some("the run has ended"));
+//! ```
 
 mod series;
 

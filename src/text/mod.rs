@@ -1,6 +1,20 @@
 //! Text in, windows of token ids out: the corpus, its tokenizer, the windows cut from it, and texts of our own.
 //!
 //! Pure: it knows no tensors, no threads, nothing of the screen, and of the recipe only which text is wanted.
+//!
+//! ```
+//! use headlight::text::{Dataset, consecutive};
+//!
+//! let data = Dataset::from_text("a rhyme", "one for sorrow, two for joy")?;
+//! let ids = data.tokenizer.encode("for joy").ids;
+//! assert_eq!(ids.len(), 7);
+//! assert_eq!(data.tokenizer.decode(&ids), "for joy");
+//!
+//! // Windows of four tokens, each with the token that comes next at every place.
+//! let (inputs, targets) = consecutive(&data.train, 4).next().expect("there are more than four");
+//! assert_eq!(inputs[1..], targets[..3]);
+//! # Ok::<(), headlight::text::TextError>(())
+//! ```
 
 mod bpe;
 mod characters;

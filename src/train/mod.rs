@@ -1,4 +1,26 @@
 //! Training, evaluation, probing and sampling: synchronous, one call at a time, no threads and no window.
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use headlight::text::{Dataset, dialogues};
+//! use headlight::train::{Trainer, evaluate_whole};
+//! use headlight::{device, preset};
+//!
+//! let mut recipe = preset::find("glass-box").expect("built in").recipe;
+//! recipe.training.warmup_steps = 5;
+//! let (context, data) = (recipe.model.context, Dataset::from_text("dialogues", &dialogues(8000))?);
+//! let mut trainer = Trainer::new(recipe, Arc::new(data), device::cpu());
+//!
+//! let first = trainer.step()?.loss;
+//! for _ in 0..20 {
+//!     trainer.step()?;
+//! }
+//! let model = trainer.validation_model();
+//! let loss = evaluate_whole(&model, &trainer.dataset().validation, context, trainer.device(), &mut || true);
+//! assert!(loss.expect("not called off") < f64::from(first));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod finite;
 mod lesson;

@@ -7,6 +7,7 @@ mod bad_numbers;
 mod command_line;
 mod docs;
 mod engine;
+mod examples;
 mod foreign;
 mod golden_runs;
 mod gpu;
