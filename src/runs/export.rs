@@ -133,7 +133,8 @@ mod tests {
             assert_eq!(changed(change), Ok(()));
         }
         let (hf, checkpoint) = ("--format hf, which writes it as", "--format checkpoint");
-        let others: [(fn(&mut ModelRecipe), &str, &str); 12] = [
+        type Change = fn(&mut ModelRecipe);
+        let others: [(Change, &str, &str); 12] = [
             (|recipe| recipe.tied_head = false, "untied head", hf),
             (|recipe| recipe.position = Position::Rotary { base: 1e4 }, "rotary positions", checkpoint),
             (|recipe| recipe.norm = Norm::RmsNorm, "RMSNorm", checkpoint),

@@ -139,7 +139,8 @@ pub(super) fn clear_unfinished(run: &Path) {
     let step = |name: &str| name.starts_with("step-") && name.ends_with(".safetensors");
     let checkpoint = |name: &str| matches!(name, "last.safetensors" | "best.safetensors");
     let whole = |name: &str| WHOLE_FILES.contains(&name);
-    let folders: [(PathBuf, &dyn Fn(&str) -> bool); 3] =
+    type Ours<'a> = &'a dyn Fn(&str) -> bool;
+    let folders: [(PathBuf, Ours<'_>); 3] =
         [(run.to_owned(), &whole), (run.join(CHECKPOINTS), &checkpoint), (run.join(SNAPSHOTS), &step)];
     for (folder, ours) in folders {
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
