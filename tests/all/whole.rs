@@ -43,7 +43,8 @@ fn names(folder: &Path) -> BTreeSet<String> {
 #[test]
 fn a_model_that_nanogpt_cannot_hold_goes_out_another_way() {
     let place = Place::new();
-    let cases: [(&str, fn(&mut ModelRecipe), &[&str]); 5] = [
+    type Change = fn(&mut ModelRecipe);
+    let cases: [(&str, Change, &[&str]); 5] = [
         (
             "lesson",
             |model| (model.position, model.mlp_width) = (Position::Rotary { base: 1e4 }, Some(16)),
