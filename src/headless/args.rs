@@ -139,6 +139,9 @@ pub struct ModelArguments {
     /// auto, cpu, gpu, or part of an adapter's name.
     #[arg(long, default_value = "cpu")]
     pub device: String,
+    /// Leave out what the model's tokenizer puts around a text, as a begin token. Token numbers never get any.
+    #[arg(long)]
+    pub no_special_tokens: bool,
 }
 
 #[derive(Debug, Args)]
@@ -169,6 +172,11 @@ pub struct SampleArguments {
     pub top_p: Option<f64>,
     #[arg(long)]
     pub seed: Option<u64>,
+    /// Go on after a token that ends a text.
+    #[arg(long, alias = "no-stop")]
+    pub ignore_eos: bool,
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -32,7 +32,7 @@ pub(super) fn open(arguments: &ModelArguments) -> Result<Opened> {
     let moment = arguments.step.map_or(kept, |step| Moment::Step(Step(step)));
     let opened = Opened::open(&arguments.run, moment, &DeviceChoice::from(arguments.device.as_str()))?;
     tell_note(opened.trouble.as_deref().unwrap_or_default());
-    Ok(opened)
+    Ok(if arguments.no_special_tokens { opened.without_special_tokens() } else { opened })
 }
 
 pub(super) fn evaluate(arguments: &EvaluateArguments) -> Result<ExitCode> {
@@ -61,13 +61,24 @@ pub(super) fn sample(arguments: &SampleArguments) -> Result<ExitCode> {
     settings.top_k = arguments.top_k.unwrap_or(settings.top_k);
     settings.top_p = arguments.top_p.unwrap_or(settings.top_p);
     settings.seed = arguments.seed.unwrap_or(settings.seed);
+    settings.stop_at_end &= !arguments.ignore_eos;
     if let Some(fault) = recipe.validate(None).first() {
         bail!("{fault}");
     }
+    opened.refuse_unreadable(&arguments.prompt)?;
+    if arguments.json {
+        let sampled = opened.sample(recipe.sampling, |_| anyhow::Ok(()))?;
+        tell_note(&sampled.note);
+        say!("{}", sampled.json(opened.step));
+        return Ok(ExitCode::SUCCESS);
+    }
     let mut stdout = std::io::stdout().lock();
-    let note = opened.sample(recipe.sampling, |text| write!(stdout, "{text}").and_then(|()| stdout.flush()))?;
+    let sampled = opened.sample(recipe.sampling, |text| write!(stdout, "{text}").and_then(|()| stdout.flush()))?;
     writeln!(stdout)?;
-    tell_note(&note);
+    tell_note(&sampled.note);
+    if let Some(end) = sampled.end() {
+        tell_note(&format!("the text is at its end with {end} (--ignore-eos goes on)"));
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -88,7 +99,8 @@ pub(super) fn logits(arguments: &PromptArguments) -> Result<ExitCode> {
     let (logits, note) = opened.logits(&prompt(arguments))?;
     tell_note(&note);
     if arguments.json {
-        say!("{}", json!({ "logits": logits }));
+        let [tokens, special] = opened.tokens(&prompt(arguments))?;
+        say!("{}", json!({ "tokens": tokens, "special": special, "logits": logits }));
         return Ok(ExitCode::SUCCESS);
     }
     let labels = opened.labels();
@@ -102,7 +114,8 @@ pub(super) fn logits(arguments: &PromptArguments) -> Result<ExitCode> {
 }
 
 pub(super) fn attention(arguments: &PromptArguments) -> Result<ExitCode> {
-    let snapshot = open(&arguments.model)?.attention(&prompt(arguments))?;
+    let opened = open(&arguments.model)?;
+    let snapshot = opened.attention(&prompt(arguments))?;
     tell_note(&snapshot.note);
     let length = snapshot.tokens.len();
     let heads = |layer| (0..snapshot.heads).map(move |head| HeadId { layer, head });
@@ -110,7 +123,9 @@ pub(super) fn attention(arguments: &PromptArguments) -> Result<ExitCode> {
         let weights: Vec<Vec<Vec<&[f32]>>> = (0..snapshot.layers)
             .map(|layer| heads(layer).map(|id| snapshot.head(id).chunks(length).collect()).collect())
             .collect();
-        say!("{}", json!({ "step": snapshot.step, "tokens": snapshot.tokens, "weights": weights }));
+        let [_, special] = opened.tokens(&prompt(arguments))?;
+        let (step, tokens) = (snapshot.step, &snapshot.tokens);
+        say!("{}", json!({ "step": step, "tokens": tokens, "special": special, "weights": weights }));
         return Ok(ExitCode::SUCCESS);
     }
     for head in (0..snapshot.layers).flat_map(heads) {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::around::{AROUND_FILE, Around};
 use super::{PART, RunError, read_bounded, write_atomic};
 use crate::lab::protocol::{Step, StepReport, ValidationReport};
 use crate::recipe::Recipe;
@@ -28,6 +29,8 @@ pub struct RunFile {
     pub text_digest: String,
     /// Where it was forked from.
     pub parent: Option<Parent>,
+    /// What came with the model, where it was imported.
+    pub around: Around,
 }
 
 /// A moment of another run.
@@ -67,7 +70,7 @@ struct Version {
 impl RunFile {
     #[must_use]
     pub fn new(recipe: Recipe, tokenizer: Tokenizer, text_digest: String) -> Self {
-        Self { recipe, tokenizer, text_digest, parent: None }
+        Self { recipe, tokenizer, text_digest, parent: None, around: Around::default() }
     }
 
     fn read(folder: &Path) -> Result<Self, RunError> {
@@ -81,7 +84,8 @@ impl RunFile {
                 Tokenizer::from_json(&json, rows).map_err(|fault| RunError::damaged(&path, fault))?
             }
         };
-        Ok(Self { recipe, tokenizer, text_digest, parent })
+        let around = Around::read(folder, tokenizer.vocabulary())?;
+        Ok(Self { recipe, tokenizer, text_digest, parent, around })
     }
 
     /// Writes it into the folder of a new run.
@@ -94,6 +98,7 @@ impl RunFile {
                 KeptTokenizer::Bpe { rows: bpe.vocabulary() }
             }
         };
+        self.around.write(folder)?;
         let Self { recipe, text_digest, parent, .. } = self.clone();
         let stored = Stored { format: FORMAT, recipe, tokenizer, text_digest, parent };
         let path = folder.join(RECIPE_FILE);
@@ -383,7 +388,8 @@ pub fn copy_run(from: &Path, to: &Path) -> Result<u64, RunError> {
     let mut total = 0;
     // The recipe comes last: a folder without it is no run.
     let checkpoints = [Kept::Last, Kept::Best].map(|kept| kept.path(Path::new("")));
-    let parts = checkpoints.into_iter().chain(["metrics.jsonl", TOKENIZER_FILE, RECIPE_FILE].map(PathBuf::from));
+    let parts =
+        checkpoints.into_iter().chain(["metrics.jsonl", TOKENIZER_FILE, AROUND_FILE, RECIPE_FILE].map(PathBuf::from));
     for part in parts {
         let source = from.join(&part);
         if source.is_file() {

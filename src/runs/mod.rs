@@ -4,6 +4,7 @@
 //! runs/2026-11-22-first-light/
 //!   recipe.ron                     format version, recipe, tokenizer, digest of the text
 //!   tokenizer.json                 the tokenizer that came with the model, where one did
+//!   around.json                    what else came with it: tokens that end a text, templates
 //!   metrics.jsonl                  one line an observation, appended, never rewritten
 //!   checkpoint/last.safetensors    weights, both moments of each, and the step: what resume needs
 //!   checkpoint/best.safetensors    the same at the lowest validation loss
@@ -11,6 +12,7 @@
 //!
 //! Nothing that was there is replaced before the new thing is whole: files are written beside and renamed.
 
+mod around;
 mod checkpoint;
 mod export;
 mod folder;
@@ -18,6 +20,7 @@ mod snapshots;
 pub mod transformers;
 mod weights;
 
+pub use around::Around;
 pub use checkpoint::{Checkpoint, Owner, PreparedCheckpoint, TrainingState};
 pub use export::export_safetensors;
 pub use folder::{Curves, Kept, Parent, RunFile, RunFolder, copy_log, copy_run, default_root, new_folder, read_curves};
