@@ -43,6 +43,18 @@ pub struct DataRecipe {
     pub text: TextSource,
     /// The text whose attention is recorded while the model learns.
     pub probe: String,
+    /// Whether it gets what the tokenizer puts around a text.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub probe_special_tokens: bool,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+const fn is_yes(value: &bool) -> bool {
+    *value
 }
 
 /// A text to learn from.
@@ -162,6 +174,12 @@ pub struct SamplingRecipe {
     /// Only the likeliest tokens that together reach `top_p` take part; 1 means all.
     pub top_p: f64,
     pub seed: u64,
+    /// Whether the text is at its end when a token is drawn that ends one.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub stop_at_end: bool,
+    /// Whether the prompt gets what the tokenizer puts around a text.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub special_tokens: bool,
 }
 
 /// A field of the recipe, so that a fault can be shown where it was made.

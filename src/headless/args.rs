@@ -173,6 +173,9 @@ pub struct ModelArguments {
     /// auto, cpu, gpu, or part of an adapter's name.
     #[arg(long, default_value = "cpu")]
     pub device: String,
+    /// Leave out what the model's tokenizer puts around a text, as a begin token. Token numbers never get any.
+    #[arg(long)]
+    pub no_special_tokens: bool,
 }
 
 #[derive(Debug, Args)]
@@ -206,6 +209,11 @@ pub struct SampleArguments {
     /// Write control characters as they are, where a program and no terminal reads them.
     #[arg(long)]
     pub raw: bool,
+    /// Go on after a token that ends a text.
+    #[arg(long, alias = "no-stop")]
+    pub ignore_eos: bool,
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]

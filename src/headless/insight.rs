@@ -102,7 +102,8 @@ pub(super) fn lens(arguments: &LensArguments) -> Result<ExitCode> {
     let opened = open(&arguments.prompt.model)?;
     let prompt = prompt_of(arguments.prompt.prompt.as_deref(), arguments.prompt.ids.as_deref());
     let target = arguments.attribute.map(|position| Target { position, token: arguments.token });
-    let (look, note) = opened.lens(&prompt.expect("one of them is required"), target)?;
+    let prompt = prompt.expect("one of them is required");
+    let (look, note) = opened.lens(&prompt, target)?;
     tell_note(&note);
     if let Some(found) = look.non_finite {
         eprintln!("warning: {found}; such numbers are null in JSON");
@@ -114,6 +115,8 @@ pub(super) fn lens(arguments: &LensArguments) -> Result<ExitCode> {
         let mut all = Map::new();
         all.insert("step".into(), json!(opened.step));
         all.insert("tokens".into(), json!(look.attention.tokens));
+        let [_, special] = opened.tokens(&prompt)?;
+        all.insert("special".into(), special);
         for row in 0..lens.rows() {
             let likeliest = |(row, position)| lens.at(row, position).iter().map(token).collect::<Vec<_>>();
             all.insert(lens_name(row), json!(cells(row).map(likeliest).collect::<Vec<_>>()));

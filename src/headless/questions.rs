@@ -37,7 +37,7 @@ pub(super) fn open(arguments: &ModelArguments) -> Result<Opened> {
     if arguments.step.is_none() {
         tell_stand_in(&arguments.run, kept)?;
     }
-    Ok(opened)
+    Ok(if arguments.no_special_tokens { opened.without_special_tokens() } else { opened })
 }
 
 /// Says so where the best checkpoint answers for one that is not there.
@@ -77,20 +77,32 @@ pub(super) fn sample(arguments: &SampleArguments) -> Result<ExitCode> {
     settings.top_k = arguments.top_k.unwrap_or(settings.top_k);
     settings.top_p = arguments.top_p.unwrap_or(settings.top_p);
     settings.seed = arguments.seed.unwrap_or(settings.seed);
+    settings.stop_at_end &= !arguments.ignore_eos;
     if let Some(fault) = recipe.validate(None).first() {
         bail!("{fault}");
+    }
+    opened.refuse_unreadable(&arguments.prompt)?;
+    if arguments.json {
+        let sampled = opened.sample(recipe.sampling, |_| anyhow::Ok(()))?;
+        tell_note(&sampled.note);
+        say!("{}", sampled.json(opened.step));
+        return Ok(ExitCode::SUCCESS);
     }
     let mut stdout = std::io::stdout().lock();
     let mut begun = false;
     let drawn = opened.sample(recipe.sampling, |text| {
         begun = true;
         let text = if arguments.raw { text.into() } else { printed(text) };
-        write!(stdout, "{text}").and_then(|()| stdout.flush())
+        Ok(write!(stdout, "{text}").and_then(|()| stdout.flush())?)
     });
     if begun {
         writeln!(stdout)?;
     }
-    tell_note(&drawn?);
+    let sampled = drawn?;
+    tell_note(&sampled.note);
+    if let Some(end) = sampled.end() {
+        tell_note(&format!("the text is at its end with {end} (--ignore-eos goes on)"));
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -121,7 +133,8 @@ pub(super) fn logits(arguments: &PromptArguments) -> Result<ExitCode> {
     tell_note(&note);
     warn_non_finite(&opened, &prompt)?;
     if arguments.json {
-        say!("{}", json!({ "logits": logits }));
+        let [tokens, special] = opened.tokens(&prompt)?;
+        say!("{}", json!({ "tokens": tokens, "special": special, "logits": logits }));
         return Ok(ExitCode::SUCCESS);
     }
     let labels = opened.labels();
@@ -145,7 +158,9 @@ pub(super) fn attention(arguments: &PromptArguments) -> Result<ExitCode> {
         let weights: Vec<Vec<Vec<&[f32]>>> = (0..snapshot.layers)
             .map(|layer| heads(layer).map(|id| snapshot.head(id).chunks(length).collect()).collect())
             .collect();
-        say!("{}", json!({ "step": snapshot.step, "tokens": snapshot.tokens, "weights": weights }));
+        let [_, special] = opened.tokens(&prompt)?;
+        let (step, tokens) = (snapshot.step, &snapshot.tokens);
+        say!("{}", json!({ "step": step, "tokens": tokens, "special": special, "weights": weights }));
         return Ok(ExitCode::SUCCESS);
     }
     for head in (0..snapshot.layers).flat_map(heads) {

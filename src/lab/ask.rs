@@ -12,7 +12,7 @@ use super::handle::Place;
 use super::measuring::{EFFECT_BATCHES, Effects, Subject};
 use super::protocol::{
     AttentionSnapshot, DeviceChoice, DeviceReport, EffectsReport, ExportFormat, ExportReport, HeadReport, Look,
-    NonFinite, Off, RoleReport, RoleScores, Step, Switches, Target, View, Wants,
+    NonFinite, Off, RoleReport, RoleScores, SampledToken, Step, Switches, Target, View, Wants,
 };
 use super::trial::Trial;
 use crate::device::{self, Adapter};
@@ -21,7 +21,7 @@ use crate::recipe::{ModelRecipe, SamplingRecipe, TextSource};
 use crate::runs::{
     Checkpoint, Kept, Owner, RunError, RunFile, RunFolder, copy_run, export_safetensors, find_snapshot, transformers,
 };
-use crate::text::{Dataset, LineEnds, TokenId, consecutive};
+use crate::text::{Dataset, LineEnds, TokenId, Tokenizer, consecutive};
 use crate::train::{
     Means, Probe, Sampler, Seen, accuracy, evaluate_whole, first_non_finite, first_non_finite_in, proof_tokens, pruned,
     validation_batches,
@@ -207,26 +207,51 @@ impl Opened {
         branch::keep_pruned(&self.file, &model, shape, place)
     }
 
-    /// Draws text, handing over each piece as it comes, until `write` fails. Returns what was left out of the prompt, in
-    /// words.
+    /// The same, with nothing put around a text.
+    #[must_use]
+    pub fn without_special_tokens(mut self) -> Self {
+        self.file.tokenizer = self.file.tokenizer.without_special_tokens();
+        self
+    }
+
+    /// Draws text, handing over each piece as it comes, until `write` fails.
     ///
     /// # Errors
     /// As `write` says, or if the model's numbers are not finite, so that there is nothing to draw from.
-    pub fn sample(
-        &self,
-        settings: SamplingRecipe,
-        mut write: impl FnMut(&str) -> std::io::Result<()>,
-    ) -> Result<String> {
+    pub fn sample(&self, settings: SamplingRecipe, mut write: impl FnMut(&str) -> Result<()>) -> Result<Sampled> {
         let (tokenizer, recipe) = (&self.file.tokenizer, &self.file.recipe.model);
-        let mut sampler = Sampler::new(settings, tokenizer);
+        let mut sampler = Sampler::new(settings, tokenizer).ending_with(&self.file.around.ends);
         // Before the prompt is written: what cannot be continued is not begun.
-        let mut token = sampler.next(&self.model, self.step, recipe, tokenizer, &self.device)?;
+        let mut drawn = sampler.next(&self.model, self.step, recipe, tokenizer, &self.device)?;
+        let given = sampler.ids().len() - usize::from(drawn.is_some());
         write(&sampler.prompt)?;
-        while let Some(drawn) = token {
-            write(&drawn.text)?;
-            token = sampler.next(&self.model, self.step, recipe, tokenizer, &self.device)?;
+        let prompt_tokens = sampler.ids()[..given].iter().map(|&id| NamedToken::new(id, tokenizer)).collect();
+        let mut tokens = Vec::new();
+        while let Some(token) = drawn {
+            write(&token.text)?;
+            tokens.push(token);
+            drawn = sampler.next(&self.model, self.step, recipe, tokenizer, &self.device)?;
         }
-        Ok(sampler.note)
+        Ok(Sampled { prompt: sampler.prompt, prompt_tokens, tokens, note: sampler.note })
+    }
+
+    /// Refuses a text of which the tokenizer cannot make tokens that the model has.
+    ///
+    /// # Errors
+    /// Says what it is in the text.
+    pub fn refuse_unreadable(&self, text: &str) -> Result<()> {
+        self.file.tokenizer.encode(text).fault.map_or(Ok(()), |fault| bail!("the prompt: {fault}"))
+    }
+
+    /// A prompt's tokens, printable, and the places of those that are none of the text's own, both as JSON lists.
+    ///
+    /// # Errors
+    /// As [`logits`](Self::logits).
+    pub fn tokens(&self, prompt: &Prompt) -> Result<[serde_json::Value; 2]> {
+        let (tokenizer, ids) = (&self.file.tokenizer, self.read(prompt)?.ids);
+        let labels: Vec<_> = ids.iter().map(|&id| tokenizer.label(id)).collect();
+        let special: Vec<_> = (0..ids.len()).filter(|&place| tokenizer.is_special(ids[place])).collect();
+        Ok([labels.into(), special.into()])
     }
 
     /// What each token of the vocabulary looks like, by number.
@@ -287,7 +312,8 @@ impl Opened {
         let (tokenizer, context) = (&self.file.tokenizer, self.file.recipe.model.context);
         match prompt {
             Prompt::Text(text) => {
-                let encoded = tokenizer.encode(text);
+                self.refuse_unreadable(text)?;
+                let encoded = tokenizer.encode_whole(text);
                 ensure!(!encoded.ids.is_empty(), "the prompt has nothing in it that this model knows");
                 let length = encoded.ids.len();
                 ensure!(
@@ -326,6 +352,59 @@ pub fn stand_in(run: &Path, kept: Kept) -> Result<Kept, RunError> {
     }
 }
 
+/// A token with its name.
+#[derive(Debug, Clone, Serialize)]
+pub struct NamedToken {
+    pub id: TokenId,
+    /// Printable.
+    pub token: String,
+    /// It is none of the text's own: it begins, ends or marks one.
+    pub special: bool,
+}
+
+impl NamedToken {
+    fn new(id: TokenId, tokenizer: &Tokenizer) -> Self {
+        Self { id, token: tokenizer.label(id), special: tokenizer.is_special(id) }
+    }
+}
+
+/// A text that was drawn.
+#[derive(Debug, Clone)]
+pub struct Sampled {
+    /// The prompt as the model sees it.
+    pub prompt: String,
+    pub prompt_tokens: Vec<NamedToken>,
+    pub tokens: Vec<SampledToken>,
+    /// What was left out of the prompt, in words.
+    pub note: String,
+}
+
+impl Sampled {
+    /// The token with which the text was at its end, if it was.
+    #[must_use]
+    pub fn end(&self) -> Option<&str> {
+        self.tokens.last().filter(|token| token.ends).map(|token| token.label.as_str())
+    }
+
+    /// As JSON, for other programs.
+    #[must_use]
+    pub fn json(&self, step: Step) -> serde_json::Value {
+        let token = |token: &SampledToken| {
+            let SampledToken { id, label, special, probability, .. } = token;
+            serde_json::json!({ "id": id, "token": label, "special": special, "probability": probability })
+        };
+        let text: String = self.tokens.iter().map(|token| token.text.as_str()).collect();
+        serde_json::json!({
+            "step": step,
+            "prompt": self.prompt,
+            "prompt_tokens": self.prompt_tokens,
+            "text": text,
+            "tokens": self.tokens.iter().map(token).collect::<Vec<_>>(),
+            "end": self.end(),
+        })
+    }
+}
+
 /// What was written of a run.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Exported {
@@ -351,7 +430,7 @@ pub fn export(folder: &Path, kept: Kept, format: ExportFormat, to: &Path) -> Res
     let (recipe, tokenizer) = (&file.recipe.model, &file.tokenizer);
     Ok(match format {
         ExportFormat::Transformers(family) => {
-            let report = transformers::export(to, family, &model, recipe, tokenizer, &device)?;
+            let report = transformers::export(to, family, &model, recipe, tokenizer, &file.around, &device)?;
             Exported { bytes: report.bytes, report: Some(report) }
         }
         _ => Exported { bytes: export_safetensors(to, &model, recipe, tokenizer)?, report: None },

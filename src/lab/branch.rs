@@ -69,7 +69,8 @@ pub fn fork(run: &Path, step: Step, place: &Place, changes: Option<&Recipe>) -> 
 /// If the place is occupied or cannot be written.
 pub fn keep_pruned(file: &RunFile, model: &Gpt, shape: ModelRecipe, place: &Place) -> Result<PathBuf> {
     let recipe = Recipe { model: shape, ..file.recipe.clone() };
-    let file = RunFile::new(recipe, file.tokenizer.clone(), file.text_digest.clone());
+    let new = RunFile::new(recipe, file.tokenizer.clone(), file.text_digest.clone());
+    let file = RunFile { around: file.around.clone(), ..new };
     whole(place, |beside| first_checkpoint(beside, file, model))
 }
 

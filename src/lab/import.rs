@@ -47,13 +47,15 @@ pub fn import(from: &Path, place: &Place, context: Option<usize>, base: &Recipe)
         RunFolder::refuse_occupied(path)?;
     }
     let device = device::cpu();
-    let Imported { family, recipe: shape, tokenizer, model, mut notes } = transformers::import(from, context, &device)?;
+    let imported = transformers::import(from, context, &device)?;
+    let Imported { family, recipe: shape, tokenizer, around, model, mut notes } = imported;
     let (text, digest) = text_of(&base.data.text)?;
     notes.extend(hindrance(&text, &tokenizer, shape.context));
     let fitting = |text: &str| fitting(text, &tokenizer);
     let probe = fitting(&base.data.probe);
     let sampling = SamplingRecipe { prompt: fitting(&base.sampling.prompt), ..base.sampling.clone() };
-    let mut recipe = Recipe { model: shape, data: DataRecipe { text, probe }, sampling, ..base.clone() };
+    let mut recipe =
+        Recipe { model: shape, data: DataRecipe { text, probe, ..base.data.clone() }, sampling, ..base.clone() };
     while recipe.training.batch > 1 && recipe.training_bytes(tokenizer.vocabulary()) > TRAINING_BYTES {
         recipe.training.batch /= 2;
     }
@@ -67,8 +69,8 @@ pub fn import(from: &Path, place: &Place, context: Option<usize>, base: &Recipe)
         run: PathBuf::new(),
         notes,
     };
-    report.run =
-        whole(place, |beside| first_checkpoint(beside, RunFile::new(recipe, tokenizer, digest), &model.valid()))?;
+    let file = RunFile { around, ..RunFile::new(recipe, tokenizer, digest) };
+    report.run = whole(place, |beside| first_checkpoint(beside, file, &model.valid()))?;
     Ok(report)
 }
 
@@ -89,7 +91,7 @@ fn hindrance(text: &TextSource, tokenizer: &Tokenizer, context: usize) -> Option
 /// The text if the model knows all of it, else the first tokens of its vocabulary.
 fn fitting(text: &str, tokenizer: &Tokenizer) -> String {
     let encoded = tokenizer.encode(text);
-    if encoded.unknown.is_empty() && !encoded.ids.is_empty() {
+    if encoded.unknown.is_empty() && encoded.fault.is_none() && !encoded.ids.is_empty() {
         return text.to_owned();
     }
     let ids: Vec<_> = (0..).map(TokenId).take(tokenizer.vocabulary().min(STAND_IN_TOKENS)).collect();

@@ -19,6 +19,13 @@ const SHARE: u32 = 25;
 const MODELS_MAX: usize = 64;
 const MODELS_BYTES_MAX: usize = 200_000_000;
 
+/// A text as the run's model takes it.
+fn probe_of(file: &RunFile, text: &str) -> Probe {
+    let RunFile { recipe, tokenizer, .. } = file;
+    let plain = (!recipe.data.probe_special_tokens).then(|| tokenizer.without_special_tokens());
+    Probe::new(text, plain.as_ref().unwrap_or(tokenizer), recipe.model.context)
+}
+
 /// The state of the views.
 pub(super) struct Looker {
     folder: PathBuf,
@@ -45,7 +52,7 @@ impl Looker {
         let file = folder.file.clone();
         Self {
             folder: folder.path().to_owned(),
-            probe: Probe::new(&file.recipe.data.probe, &file.tokenizer, file.recipe.model.context),
+            probe: probe_of(&file, &file.recipe.data.probe),
             file,
             device: trainer.device().clone(),
             view: View::default(),
@@ -105,13 +112,21 @@ impl Looker {
     }
 
     pub fn set_probe(&mut self, text: &str) {
-        self.probe = Probe::new(text, &self.file.tokenizer, self.file.recipe.model.context);
+        text.clone_into(&mut self.file.recipe.data.probe);
+        self.probe = probe_of(&self.file, text);
         self.pinned = None;
         if self.batch.is_none() {
             // They were measured on the older probe.
             self.means = None;
         }
         self.hurry();
+    }
+
+    /// Whether the probe gets what the tokenizer puts around a text.
+    pub fn set_probe_special(&mut self, special_tokens: bool) {
+        self.file.recipe.data.probe_special_tokens = special_tokens;
+        let probe = self.file.recipe.data.probe.clone();
+        self.set_probe(&probe);
     }
 
     /// The running model has changed.

@@ -38,6 +38,8 @@ pub enum Command {
     /// Save a checkpoint, then end the worker.
     Stop,
     SetProbe(String),
+    /// Whether the probe gets what the tokenizer puts around a text.
+    SetProbeSpecial(bool),
     /// Replaces the schedule's peak from the next step on; the shape of the schedule stays.
     SetLearningRate(f64),
     Sample(SampleRequest),
@@ -128,6 +130,8 @@ pub struct ExportReport {
     pub bytes: u64,
     /// Tokens that were compared, drawn at random.
     pub tokens: usize,
+    /// Texts of which the run's tokenizer and the one that was written make the same tokens; 0 where there is none.
+    pub texts: usize,
     /// Largest difference between two logits.
     pub largest_difference: f32,
     /// Share of the positions at which both find the same token likeliest.
@@ -136,13 +140,17 @@ pub struct ExportReport {
 
 impl std::fmt::Display for ExportReport {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { family, tokens, largest_difference, top1_agreement, .. } = self;
+        let Self { family, tokens, texts, largest_difference, top1_agreement, .. } = self;
         let agreement = 100.0 * top1_agreement;
         write!(
             formatter,
             "{family} for transformers; read back, its logits differ by at most {largest_difference:.1e} on {tokens} tokens, \
              the likeliest token is the same at {agreement:.1} %"
-        )
+        )?;
+        match texts {
+            0 => Ok(()),
+            texts => write!(formatter, "; {texts} texts give the same tokens"),
+        }
     }
 }
 
@@ -288,6 +296,10 @@ pub struct ReadyReport {
     pub vocabulary: usize,
     /// What each token of the vocabulary looks like, printable.
     pub labels: Arc<Vec<String>>,
+    /// Whether its tokenizer puts tokens around a text.
+    pub adds_special: bool,
+    /// What each token is called that ends a text.
+    pub ends: Vec<String>,
     pub train_tokens: usize,
     pub validation_tokens: usize,
     /// Where training goes on from; 0 for a new run.
@@ -440,6 +452,11 @@ pub struct SampledToken {
     pub text: String,
     /// The token by itself, printable.
     pub label: String,
+    pub id: u32,
+    /// It stands beside the vocabulary, as what begins and ends a text does.
+    pub special: bool,
+    /// The text is at its end with it.
+    pub ends: bool,
     pub probability: f32,
     /// The ten likeliest, best first, printable.
     pub alternatives: Vec<(String, f32)>,

@@ -130,6 +130,8 @@ impl<'a> Worker<'a> {
             parameters: burn::module::Module::num_params(&worker.trainer.validation_model()) as u64,
             vocabulary: worker.trainer.dataset().tokenizer.vocabulary(),
             labels: worker.labels(),
+            adds_special: worker.folder.file.tokenizer.around().iter().any(|side| !side.is_empty()),
+            ends: worker.ends(),
             train_tokens: worker.trainer.dataset().train.len(),
             validation_tokens: worker.trainer.dataset().validation.len(),
             step: worker.trainer.step_count(),
@@ -206,6 +208,7 @@ impl<'a> Worker<'a> {
                 }
             }
             Command::SetProbe(text) => self.looker.set_probe(&text),
+            Command::SetProbeSpecial(special_tokens) => self.looker.set_probe_special(special_tokens),
             Command::Look(view) => self.set_view(*view),
             Command::SetLearningRate(rate) if rate > 0.0 && rate <= 1.0 => {
                 self.trainer.set_learning_rate(rate);

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::around::{AROUND_FILE, Around};
 use super::hold::{
     CHECKPOINTS, Hold, LOG_FILE, RECIPE_FILE, ROLES_FILE, SNAPSHOTS, TOKENIZER_FILE, clear_unfinished, make_folders,
     refuse_strangers, unfinished,
@@ -34,6 +35,8 @@ pub struct RunFile {
     pub text_digest: String,
     /// Where it was forked from; a name alone where that is not known to this machine.
     pub parent: Option<Parent>,
+    /// What came with the model, where it was imported.
+    pub around: Around,
 }
 
 /// A moment of another run.
@@ -74,7 +77,7 @@ struct Version {
 impl RunFile {
     #[must_use]
     pub fn new(recipe: Recipe, tokenizer: Tokenizer, text_digest: String) -> Self {
-        Self { recipe, tokenizer, text_digest, parent: None }
+        Self { recipe, tokenizer, text_digest, parent: None, around: Around::default() }
     }
 
     fn read(folder: &Path) -> Result<Self, RunError> {
@@ -99,7 +102,8 @@ impl RunFile {
             Ok(name) => Parent { run: absolute.with_file_name(name), ..parent },
             Err(_) => parent,
         });
-        Ok(Self { recipe, tokenizer, text_digest, parent })
+        let around = Around::read(folder, tokenizer.vocabulary())?;
+        Ok(Self { recipe, tokenizer, text_digest, parent, around })
     }
 
     /// What may be given away: nothing of this machine, of the text and the parent only their names.
@@ -123,6 +127,7 @@ impl RunFile {
                 KeptTokenizer::Bpe { rows: bpe.vocabulary() }
             }
         };
+        self.around.write(folder)?;
         let Self { recipe, text_digest, parent, .. } = self.clone();
         let parent = parent.map(|parent| kept_parent(parent, folder)).transpose().map_err(RunError::io(folder))?;
         let stored = Stored { format: FORMAT, recipe, tokenizer, text_digest, parent };
@@ -213,7 +218,7 @@ impl RunFolder {
         let folder = begin().inspect_err(|_| {
             // A run that could not be begun leaves nothing, unless another program was here first.
             if made.is_new() {
-                for name in [RECIPE_FILE, TOKENIZER_FILE, LOG_FILE] {
+                for name in [RECIPE_FILE, TOKENIZER_FILE, AROUND_FILE, LOG_FILE] {
                     let _ = fs::remove_file(path.join(name));
                 }
                 for name in [CHECKPOINTS, SNAPSHOTS] {
@@ -484,7 +489,7 @@ fn copy_parts(from: &Path, file: RunFile, to: &Path) -> Result<u64, RunError> {
     }
     // The recipe comes last: a folder without it is no run.
     file.without_places().write(to)?;
-    for name in [TOKENIZER_FILE, RECIPE_FILE] {
+    for name in [TOKENIZER_FILE, AROUND_FILE, RECIPE_FILE] {
         total += fs::metadata(to.join(name)).map_or(0, |written| written.len());
     }
     Ok(total)

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::RunError;
+use super::around::AROUND_FILE;
 use crate::files::{self, Identity};
 
 pub(super) const RECIPE_FILE: &str = "recipe.ron";
@@ -12,7 +13,7 @@ pub(super) const TOKENIZER_FILE: &str = "tokenizer.json";
 pub(super) const LOG_FILE: &str = "metrics.jsonl";
 pub(super) const ROLES_FILE: &str = "roles.jsonl";
 /// The files of a run folder that are written as a whole, beside and renamed.
-const WHOLE_FILES: [&str; 3] = [RECIPE_FILE, TOKENIZER_FILE, ROLES_FILE];
+const WHOLE_FILES: [&str; 4] = [RECIPE_FILE, TOKENIZER_FILE, AROUND_FILE, ROLES_FILE];
 /// The folders in a run folder.
 pub(super) const CHECKPOINTS: &str = "checkpoint";
 pub(super) const SNAPSHOTS: &str = "snapshots";

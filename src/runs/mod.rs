@@ -4,6 +4,7 @@
 //! runs/2026-11-22-first-light/
 //!   recipe.ron                     format version, recipe, tokenizer, digest of the text
 //!   tokenizer.json                 the tokenizer that came with the model, where one did
+//!   around.json                    what else came with it: tokens that end a text, templates
 //!   metrics.jsonl                  one line an observation, appended, never rewritten
 //!   roles.jsonl                    what the heads did at the kept steps
 //!   checkpoint/last.safetensors    weights, both moments of each, and the step: what resume needs
@@ -37,6 +38,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod around;
 mod checkpoint;
 mod export;
 mod folder;
@@ -48,6 +50,7 @@ mod snapshots;
 pub mod transformers;
 mod weights;
 
+pub use around::Around;
 pub use checkpoint::{Checkpoint, Owner, PreparedCheckpoint, TrainingState};
 pub use export::export_safetensors;
 pub use folder::{Kept, Parent, RunFile, RunFolder, copy_run, default_root, new_folder};

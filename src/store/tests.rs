@@ -26,6 +26,8 @@ pub(crate) fn ready(folder: &str) -> ReadyReport {
         parameters: 804_096,
         vocabulary: 65,
         labels: Arc::new((0..65).map(|id| format!("t{id}")).collect()),
+        adds_special: false,
+        ends: Vec::new(),
         train_tokens: 1_003_854,
         validation_tokens: 111_540,
         step: Step(0),
@@ -213,6 +215,9 @@ fn late_pieces_of_an_older_sample_are_dropped() {
     let token = |text: &str| SampledToken {
         text: text.into(),
         label: text.into(),
+        id: 0,
+        special: false,
+        ends: false,
         probability: 0.5,
         alternatives: Vec::new(),
         attention: None,

@@ -1,146 +1,156 @@
 //! Byte-level BPE, as a `tokenizer.json` of Hugging Face keeps it: pairs merged by rank (Sennrich et al. 2016) over
 //! bytes written as characters (Radford et al. 2019, GPT-2).
 //!
-//! The `tokenizers` library cuts and merges. It gets only what was checked here: on some broken files it panics, and
-//! truncation, padding or dropout in a file would change a corpus.
+//! The `tokenizers` library merges and finds added tokens. It gets only what `bpe_file.rs` checked: on some broken files it
+//! panics, and truncation, padding or dropout in a file would change a corpus.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
-use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use tokenizers::models::bpe::{BPE, Vocab};
-use tokenizers::normalizers::unicode::NFC;
-use tokenizers::pre_tokenizers::PreTokenizerWrapper;
-use tokenizers::{AddedToken, NormalizedString};
+use tokenizers::NormalizedString;
 
-use super::tokenizer::{Encoded, TokenId, TokenizerFault, VOCABULARY_MAX, quoted, visible};
+use super::bpe_file::{Read, read};
+use super::cutter::TooSlow;
+use super::tokenizer::{Encoded, TokenId, TokenizerFault, listed, quoted, visible};
 
 /// What stands at the start of a text, by the names that are in use.
 const START_TOKENS: [&str; 5] = ["<|endoftext|>", "<|begin_of_text|>", "<|im_start|>", "<s>", "<bos>"];
+/// A part of a text on which the library fails is halved and tried again, as long as it has so many bytes.
+const HALVED_BYTES: usize = 4096;
 
 /// A byte-level BPE tokenizer for a model of so many rows. A clone shares its tables.
 #[derive(Clone)]
-pub struct BpeTokenizer(Arc<Tables>);
+pub struct BpeTokenizer {
+    tables: Arc<Tables>,
+    /// Whether a whole text gets what the file puts around it.
+    adds_around: bool,
+}
 
 struct Tables {
     json: String,
     /// SHA-256 of `json`, in hexadecimal.
     digest: String,
-    library: tokenizers::Tokenizer,
-    /// The bytes that each row stands for; `None` where the file has no token.
-    rows: Vec<Option<Vec<u8>>>,
-    /// Bytes that have a token of their own, so that any text of them can be encoded.
-    known: [bool; 256],
-}
-
-#[derive(Deserialize)]
-struct File {
-    model: Model,
-    #[serde(default)]
-    added_tokens: Vec<Added>,
-}
-
-/// Dropout is left out: it is for training a tokenizer's user, and would give other ids each time.
-#[derive(Deserialize)]
-struct Model {
-    vocab: Vocab,
-    merges: Vec<Merge>,
-    #[serde(default)]
-    ignore_merges: bool,
-}
-
-/// Newer files keep the pair, older ones both with a space between.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Merge {
-    Pair(String, String),
-    Line(String),
-}
-
-#[derive(Deserialize)]
-struct Added {
-    id: u32,
-    #[serde(flatten)]
-    token: AddedToken,
+    read: Read,
 }
 
 impl BpeTokenizer {
     /// `value` is `json`, parsed.
-    pub(super) fn from_json(json: &str, mut value: Value, rows: usize) -> Result<Self, TokenizerFault> {
-        let malformed = |error: &dyn fmt::Display| TokenizerFault::Malformed(error.to_string());
-        let normalizer = check_kind(&value)?;
-        let pre_tokenizer = PreTokenizerWrapper::deserialize(value["pre_tokenizer"].take());
-        let pre_tokenizer = pre_tokenizer.map_err(|error| malformed(&error))?;
-        let File { model, added_tokens } = File::deserialize(value).map_err(|error| malformed(&error))?;
-        let Model { vocab, merges, ignore_merges } = model;
-        let rows = read_rows(&vocab, &added_tokens, rows)?;
-        let merges = check_merges(&vocab, merges)?;
-        let mut known = [false; 256];
-        for (byte, symbol) in byte_symbols().into_iter().enumerate() {
-            known[byte] = vocab.contains_key(symbol.to_string().as_str());
-        }
-
-        let model = BPE::builder().vocab_and_merges(vocab, merges).ignore_merges(ignore_merges).build();
-        let mut library = tokenizers::Tokenizer::new(model.map_err(|error| malformed(&error))?);
-        library.with_normalizer(normalizer).map_err(|error| malformed(&error))?;
-        library.with_pre_tokenizer(Some(pre_tokenizer));
-        let tokens = added_tokens.iter().map(|added| added.token.clone());
-        library.add_tokens(tokens).map_err(|error| malformed(&error))?;
-        // The library counts added tokens itself, whatever number the file gives them.
-        let moved = |added: &&Added| library.token_to_id(&added.token.content) != Some(added.id);
-        if let Some(Added { id, token }) = added_tokens.iter().find(moved) {
-            return Err(malformed(&format!("its added token {} cannot have number {id}", quoted(&token.content))));
-        }
+    pub(super) fn from_json(json: &str, value: Value, rows: usize) -> Result<Self, TokenizerFault> {
+        let read = read(value, rows)?;
         let digest = format!("{:x}", Sha256::digest(json));
-        Ok(Self(Arc::new(Tables { json: json.to_owned(), digest, library, rows, known })))
+        Ok(Self { tables: Arc::new(Tables { json: json.to_owned(), digest, read }), adds_around: true })
     }
 
     /// The file as it was read.
     #[must_use]
     pub fn json(&self) -> &str {
-        &self.0.json
+        &self.tables.json
     }
 
     /// SHA-256 of the file, in hexadecimal.
     #[must_use]
     pub fn digest(&self) -> &str {
-        &self.0.digest
+        &self.tables.digest
     }
 
     /// Rows of the model's embedding table, those without a token included.
     #[must_use]
     pub fn vocabulary(&self) -> usize {
-        self.0.rows.len()
+        self.tables.read.rows.len()
+    }
+
+    /// What the user should know of the file, in sentences.
+    #[must_use]
+    pub fn notes(&self) -> &[String] {
+        &self.tables.read.notes
+    }
+
+    /// What a whole text gets before and after it.
+    #[must_use]
+    pub fn around(&self) -> [&[TokenId]; 2] {
+        if self.adds_around { self.tables.read.around.each_ref().map(Vec::as_slice) } else { [&[], &[]] }
+    }
+
+    /// The same tokenizer, that puts nothing around a text.
+    #[must_use]
+    pub fn without_special_tokens(&self) -> Self {
+        Self { adds_around: false, ..self.clone() }
+    }
+
+    /// Whether the token stands beside the vocabulary: a text has it only where its own name stands.
+    #[must_use]
+    pub fn is_special(&self, id: TokenId) -> bool {
+        self.tables.read.added.contains(&id.0)
+    }
+
+    /// The number of a token by its name.
+    #[must_use]
+    pub fn number(&self, name: &str) -> Option<TokenId> {
+        self.tables.read.library.token_to_id(name).map(TokenId)
+    }
+
+    /// Whether a space is put before a text that does not begin with one.
+    pub(super) fn adds_space(&self) -> bool {
+        self.tables.read.library.get_pre_tokenizer().is_some_and(super::cutter::Cutter::adds_space)
     }
 
     /// The ids as the library gives them without special tokens of its own. Characters of bytes that the vocabulary
-    /// lacks are left out and named.
+    /// lacks are left out and named, as are tokens for which the model has no row.
     #[must_use]
     pub fn encode(&self, text: &str) -> Encoded {
         let (text, unknown) = self.known_part(text);
-        match self.0.library.encode_fast(&*text, false) {
-            Ok(encoding) => Encoded { ids: encoding.get_ids().iter().map(|&id| TokenId(id)).collect(), unknown },
-            // Nothing in the parts that are let in above fails; if it did, the text would be what is not known.
-            Err(_) => Encoded { ids: Vec::new(), unknown: vec![text.into_owned()] },
+        let mut encoded = Encoded { unknown, ..Encoded::default() };
+        self.encode_part(&text, &mut encoded);
+        let rows = self.vocabulary();
+        let rowless: Vec<u32> = encoded.ids.iter().map(|id| id.0).filter(|&id| id as usize >= rows).collect();
+        if !rowless.is_empty() {
+            encoded.ids.retain(|id| (id.0 as usize) < rows);
+            let name =
+                |id: &u32| self.tables.read.library.id_to_token(*id).map(|name| format!("{} ({id})", quoted(&name)));
+            let mut names: Vec<String> = rowless.iter().filter_map(name).collect();
+            names.sort();
+            names.dedup();
+            encoded.fault =
+                Some(format!("the model has {rows} rows and none for {}: take it out of the text", listed(&names)));
+        }
+        encoded
+    }
+
+    fn encode_part(&self, text: &str, encoded: &mut Encoded) {
+        let error = match self.tables.read.library.encode_fast(text, false) {
+            Ok(encoding) => return encoded.ids.extend(encoding.get_ids().iter().map(|&id| TokenId(id))),
+            Err(error) => error,
+        };
+        // A pattern may give up on a long run of one kind, as a megabyte of white space: half of it is no trouble.
+        if text.len() >= HALVED_BYTES && !error.is::<TooSlow>() && !self.adds_space() && encoded.fault.is_none() {
+            let (left, right) = text.split_at(text.ceil_char_boundary(text.len() / 2));
+            self.encode_part(left, encoded);
+            self.encode_part(right, encoded);
+        } else {
+            let part = quoted(text);
+            encoded
+                .fault
+                .get_or_insert_with(|| format!("{part} cannot be cut into tokens ({error}): take a shorter text"));
         }
     }
 
     /// The text without the characters that no tokens can spell, and those.
     fn known_part<'a>(&self, text: &'a str) -> (Cow<'a, str>, Vec<String>) {
-        if self.0.known == [true; 256] {
+        let Read { known, library, .. } = &self.tables.read;
+        if *known == [true; 256] {
             return (text.into(), Vec::new());
         }
         let mut normalized = NormalizedString::from(text);
-        if self.0.library.get_normalizer().is_some() {
+        if library.get_normalizer().is_some() {
             normalized.nfc();
         }
         let (mut kept, mut unknown, mut named) = (String::new(), Vec::new(), HashSet::new());
         for character in normalized.get().chars() {
-            if character.encode_utf8(&mut [0; 4]).bytes().all(|byte| self.0.known[usize::from(byte)]) {
+            if character.encode_utf8(&mut [0; 4]).bytes().all(|byte| known[usize::from(byte)]) {
                 kept.push(character);
             } else if named.insert(character) {
                 unknown.push(character.to_string());
@@ -155,7 +165,7 @@ impl BpeTokenizer {
     }
 
     fn row(&self, id: TokenId) -> Option<&[u8]> {
-        self.0.rows.get(id.0 as usize)?.as_deref()
+        self.tables.read.rows.get(id.0 as usize)?.as_deref()
     }
 
     /// One token made visible: `␣the`, bytes that are no whole character as `0xE2`, a row without a token as `#1234`.
@@ -172,13 +182,14 @@ impl BpeTokenizer {
 
     /// The special token that stands at the start of a text, if the file has one.
     pub(super) fn start_token(&self) -> Option<TokenId> {
-        START_TOKENS.iter().find_map(|name| self.0.library.token_to_id(name)).map(TokenId)
+        let mut named = START_TOKENS.iter().filter_map(|name| self.number(name));
+        named.find(|id| (id.0 as usize) < self.vocabulary())
     }
 }
 
 impl PartialEq for BpeTokenizer {
     fn eq(&self, other: &Self) -> bool {
-        self.vocabulary() == other.vocabulary() && self.json() == other.json()
+        self.vocabulary() == other.vocabulary() && self.json() == other.json() && self.adds_around == other.adds_around
     }
 }
 
@@ -188,129 +199,6 @@ impl fmt::Debug for BpeTokenizer {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "BpeTokenizer({} rows, {})", self.vocabulary(), self.digest())
     }
-}
-
-/// Whether the file is byte-level BPE that leaves the text whole. Returns its normalizer.
-fn check_kind(value: &Value) -> Result<Option<NFC>, TokenizerFault> {
-    let model = &value["model"];
-    let kind = |part: &Value| part["type"].as_str().unwrap_or("unnamed").to_owned();
-    // Files of GPT-2's time do not name the kind of their model.
-    let unnamed_bpe = model["type"].is_null() && !model["merges"].is_null();
-    if !model.is_object() {
-        return Err(TokenizerFault::Malformed("it has no model".into()));
-    }
-    if model["type"] != "BPE" && !unnamed_bpe {
-        return Err(TokenizerFault::Kind(kind(model)));
-    }
-    let not_byte_level = |why: String| Err(TokenizerFault::NotByteLevel(why));
-    if model["byte_fallback"] == true {
-        return not_byte_level("it falls back to bytes, as SentencePiece does".into());
-    }
-    for part in ["continuing_subword_prefix", "end_of_word_suffix"] {
-        if model[part].as_str().is_some_and(|mark| !mark.is_empty()) {
-            return not_byte_level(format!("it marks words with {part}"));
-        }
-    }
-    let mut steps = Vec::new();
-    flatten(&value["pre_tokenizer"], &mut steps);
-    if !steps.last().is_some_and(|step| step["type"] == "ByteLevel") {
-        return not_byte_level(match steps.last() {
-            None => "it has no pre-tokenizer".into(),
-            Some(step) => format!("its pre-tokenizer is {}", kind(step)),
-        });
-    }
-    for step in steps {
-        match step["type"].as_str() {
-            Some("ByteLevel") if step["add_prefix_space"] != false => return Err(TokenizerFault::PrefixSpace),
-            Some("Split") if step["behavior"] == "Removed" => {
-                return not_byte_level("its pre-tokenizer Split removes text".into());
-            }
-            Some("ByteLevel" | "Split" | "Digits") => {}
-            _ => return not_byte_level(format!("its pre-tokenizer has {} in it", kind(step))),
-        }
-    }
-    let decoder = &value["decoder"];
-    // Without a decoder there is no doubt what the bytes mean.
-    if !decoder.is_null() && decoder["type"] != "ByteLevel" {
-        return not_byte_level(format!("its decoder is {}", kind(decoder)));
-    }
-    match &value["normalizer"] {
-        Value::Null => Ok(None),
-        normalizer if normalizer["type"] == "NFC" => Ok(Some(NFC)),
-        normalizer => Err(TokenizerFault::Normalizer(kind(normalizer))),
-    }
-}
-
-/// The steps of a pre-tokenizer one after the other.
-fn flatten<'a>(step: &'a Value, steps: &mut Vec<&'a Value>) {
-    match step["pretokenizers"].as_array() {
-        Some(inner) if step["type"] == "Sequence" => inner.iter().for_each(|step| flatten(step, steps)),
-        _ if step.is_null() => {}
-        _ => steps.push(step),
-    }
-}
-
-/// The merges as pairs of which both sides and the whole are tokens: the library panics on others.
-fn check_merges(vocab: &Vocab, merges: Vec<Merge>) -> Result<Vec<(String, String)>, TokenizerFault> {
-    let mut pairs = Vec::with_capacity(merges.len());
-    for merge in merges {
-        let pair = match merge {
-            Merge::Pair(left, right) => Some((left, right)),
-            Merge::Line(line) if line.starts_with("#version") => continue,
-            Merge::Line(line) => line.split_once(' ').map(|(left, right)| (left.to_owned(), right.to_owned())),
-        };
-        let known = |(left, right): &(String, String)| {
-            [left, right, &format!("{left}{right}")].iter().all(|token| vocab.contains_key(token.as_str()))
-        };
-        let fault = || TokenizerFault::Malformed("one of its merges names a token that is not there".into());
-        pairs.push(pair.filter(known).ok_or_else(fault)?);
-    }
-    Ok(pairs)
-}
-
-/// What each of a model's rows stands for.
-fn read_rows(vocab: &Vocab, added: &[Added], rows: usize) -> Result<Vec<Option<Vec<u8>>>, TokenizerFault> {
-    let tokens = vocab.len().max(rows);
-    if tokens > VOCABULARY_MAX {
-        return Err(TokenizerFault::TooManyTokens(tokens));
-    }
-    let bytes: HashMap<char, u8> = byte_symbols().into_iter().zip(0..=u8::MAX).collect();
-    let mut table: Vec<Option<Vec<u8>>> = vec![None; rows];
-    let fault = |token: &str, id| TokenizerFault::Row { token: token.to_owned(), id, rows };
-    // What is added stands for itself, not for bytes.
-    let added_names: HashSet<&str> = added.iter().map(|added| added.token.content.as_str()).collect();
-    for (token, &id) in vocab {
-        let row = table.get_mut(id as usize).ok_or_else(|| fault(token, id))?;
-        if row.is_some() {
-            return Err(TokenizerFault::Malformed(format!("two of its tokens have number {id}")));
-        }
-        let spelled = token.chars().map(|symbol| bytes.get(&symbol).copied()).collect::<Option<Vec<u8>>>();
-        *row = match spelled {
-            Some(spelled) if !added_names.contains(token.as_str()) => Some(spelled),
-            _ => Some(token.clone().into_bytes()),
-        };
-    }
-    for Added { id, token } in added {
-        if token.lstrip || token.rstrip {
-            return Err(TokenizerFault::Strips(quoted(&token.content)));
-        }
-        let row = table.get_mut(*id as usize).ok_or_else(|| fault(&token.content, *id))?;
-        if row.as_deref().is_some_and(|taken| taken != token.content.as_bytes()) {
-            return Err(TokenizerFault::Malformed(format!("two of its tokens have number {id}")));
-        }
-        *row = Some(token.content.clone().into_bytes());
-    }
-    Ok(table)
-}
-
-/// The character that stands for each byte (GPT-2's `bytes_to_unicode`): its own where that has a glyph, else one past
-/// U+00FF.
-pub(super) fn byte_symbols() -> [char; 256] {
-    let mut others = '\u{100}'..;
-    std::array::from_fn(|byte| match u8::try_from(byte).unwrap_or_default() {
-        byte @ (b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF) => byte.into(),
-        _ => others.next().unwrap_or_default(),
-    })
 }
 
 #[cfg(test)]
@@ -472,23 +360,26 @@ mod tests {
             );
         }
         refused(|value| *value = json!([1]), "not a whole tokenizer (it has no model)");
-        refused(|value| value["model"]["byte_fallback"] = json!(true), "as SentencePiece does");
+        refused(
+            |value| {
+                value["model"]["byte_fallback"] = json!(true);
+                value["model"]["vocab"].as_object_mut().unwrap().remove("x");
+            },
+            "as SentencePiece does",
+        );
         refused(|value| value["model"]["end_of_word_suffix"] = json!("</w>"), "end_of_word_suffix");
         refused(|value| value["pre_tokenizer"] = Value::Null, "it has no pre-tokenizer");
         refused(|value| value["pre_tokenizer"] = json!({"type": "Metaspace"}), "its pre-tokenizer is Metaspace");
-        refused(|value| value["pre_tokenizer"]["add_prefix_space"] = json!(true), "add_prefix_space");
         refused(
             |value| {
                 value["pre_tokenizer"] =
-                    json!({"type": "Sequence", "pretokenizers": [{"type": "Punctuation"}, value["pre_tokenizer"]]});
+                    json!({"type": "Sequence", "pretokenizers": [{"type": "Whitespace"}, value["pre_tokenizer"]]});
             },
-            "has Punctuation in it",
+            "has Whitespace in it",
         );
         refused(|value| value["decoder"] = json!({"type": "Metaspace"}), "its decoder is Metaspace");
         refused(|value| value["normalizer"] = json!({"type": "NFKC"}), "normalizer NFKC");
-        refused(|value| value["added_tokens"][0]["lstrip"] = json!(true), "'<|endoftext|>' takes the white space");
-        refused(|value| value["added_tokens"][0]["id"] = json!(298), "'<|endoftext|>' cannot have number 298");
-        refused(|value| value["added_tokens"][0]["id"] = json!(300), "token '<|endoftext|>' has number 300");
+        refused(|value| value["post_processor"] = json!({"type": "Whatever"}), "its post-processor is Whatever");
         refused(|value| value["model"]["vocab"]["the"] = json!(300), "token 'the' has number 300, the model has 300");
         refused(|value| value["model"]["vocab"]["the"] = json!(0), "two of its tokens have number 0");
         refused(|value| value["model"]["merges"][1] = json!(["th", "x"]), "names a token that is not there");
@@ -499,5 +390,18 @@ mod tests {
         );
         let many = Tokenizer::from_json(value().to_string().as_bytes(), 65_537);
         assert_eq!(many, Err(TokenizerFault::TooManyTokens(65_537)));
+        let template = |single: Value| json!({"type": "TemplateProcessing", "single": single, "special_tokens": {}});
+        let nameless = template(json!([{"SpecialToken": {"id": "<s>"}}, {"Sequence": {"id": "A"}}]));
+        let mut value = value();
+        for (template, words) in [
+            (nameless, "does not say what '<s>' is"),
+            (template(json!([])), "gives a text 0 times"),
+            (template(json!([{"Sequence": {"id": "B"}}])), "something else"),
+            (json!({"type": "RobertaProcessing", "cls": ["<s>", 0]}), "lacks its 'sep'"),
+        ] {
+            value["post_processor"] = template;
+            let message = read(&value).unwrap_err().to_string();
+            assert!(message.contains(words), "not '{words}': {message}");
+        }
     }
 }

@@ -59,6 +59,9 @@ pub enum TextError {
     UnknownParts { path: PathBuf, parts: String },
     #[error("{}: is not the text that this run learned from", .path.display())]
     Another { path: PathBuf },
+    /// What the tokenizer says of it.
+    #[error("{}: {why}", .path.display())]
+    Tokenizer { path: PathBuf, why: String },
     #[error("{}: a model of {rows} tokens cannot read a text, {VOCABULARY_MAX} is the most", .path.display())]
     VocabularyTooLarge { path: PathBuf, rows: usize },
 }
@@ -370,7 +373,10 @@ impl<'a, R: Read, F: Fn() -> io::Result<R>> Source<'a, F> {
         }
         let validation = train.split_off((train.len() as u64 * 9 / 10) as usize);
         let lengths: Vec<usize> = (0..rows as u32).map(|id| tokenizer.byte_length(TokenId(id))).collect();
-        let validation_bytes = validation.iter().map(|&id| lengths[usize::from(id)] as u64).sum();
+        let validation_bytes: u64 = validation.iter().map(|&id| lengths[usize::from(id)] as u64).sum();
+        // What is put after the text is none of it.
+        let after = tokenizer.around()[1].iter().rev().take(validation.len());
+        let validation_bytes = validation_bytes - after.map(|&id| tokenizer.byte_length(id) as u64).sum::<u64>();
         Ok(Dataset { train, validation, tokenizer: tokenizer.clone(), digest, file_digest, bytes, validation_bytes })
     }
 

@@ -1,6 +1,7 @@
 //! Text in, windows of token ids out: the corpus, its tokenizer, the windows cut from it, and texts of our own.
 //!
-//! Pure: it knows no tensors, no threads, nothing of the screen, and of the recipe only which text is wanted.
+//! Pure: it knows no tensors, nothing of the screen, no threads but the one that a tokenizer's pattern is tried on, and of the
+//! recipe only which text is wanted.
 //!
 //! ```
 //! use headlight::text::{Dataset, consecutive};
@@ -17,10 +18,13 @@
 //! ```
 
 mod bpe;
+mod bpe_file;
 mod characters;
 mod corpus;
+mod cutter;
 mod generated;
 mod pieces;
+mod reference;
 #[cfg(test)]
 mod samples;
 mod tokenizer;
@@ -30,8 +34,8 @@ pub use bpe::BpeTokenizer;
 pub use characters::{CharTokenizer, VocabularyError};
 pub use corpus::{BYTES_MAX, Dataset, LineEnds, Progress, TEXT_DIGEST, TextError, TextSummary};
 pub use generated::{Problem, dialogues, problems};
+pub use reference::Reference;
 pub use tokenizer::{
     Encoded, TOKENIZER_BYTES_MAX, TextStream, TokenId, Tokenizer, TokenizerError, TokenizerFault, VOCABULARY_MAX,
-    unknown_note,
 };
 pub use windows::{Batch, consecutive, random_batch};

@@ -39,6 +39,7 @@ impl<'a> Pieces<'a> {
             most: PIECES_BYTES_MAX,
         })?;
         let (piece_bytes, forced_bytes) = (PIECE_BYTES, FORCED_BYTES);
+        ids.extend(tokenizer.around()[0].iter().map(|id| id.0 as u16));
         Ok(Self { tokenizer, path, piece_bytes, forced_bytes, piece: String::new(), ids })
     }
 
@@ -61,6 +62,12 @@ impl<'a> Pieces<'a> {
     /// As [`push`](Self::push).
     pub fn finish(mut self) -> Result<Vec<u16>, TextError> {
         self.encode()?;
+        if self.ids.len() > self.tokenizer.around()[0].len() {
+            self.ids.extend(self.tokenizer.around()[1].iter().map(|id| id.0 as u16));
+        } else {
+            // No text has nothing around it either.
+            self.ids.clear();
+        }
         self.ids.shrink_to_fit();
         Ok(self.ids)
     }
@@ -70,6 +77,10 @@ impl<'a> Pieces<'a> {
         match self.tokenizer {
             Tokenizer::Numbers(_) => next.is_whitespace(),
             Tokenizer::Characters(_) => true,
+            // A piece that begins with a space gets no other before it, which the text's beginning does.
+            Tokenizer::Bpe(bpe) if bpe.adds_space() => {
+                next == ' ' && back.next().is_some_and(|before| !before.is_whitespace())
+            }
             Tokenizer::Bpe(_) => {
                 back.next() == Some('\n')
                     && back.next().is_some_and(|before| !before.is_whitespace())
@@ -80,6 +91,9 @@ impl<'a> Pieces<'a> {
 
     fn encode(&mut self) -> Result<(), TextError> {
         let encoded = self.tokenizer.encode(&self.piece);
+        if let Some(why) = encoded.fault {
+            return Err(TextError::Tokenizer { path: self.path.to_owned(), why });
+        }
         if !encoded.unknown.is_empty() {
             return Err(TextError::UnknownParts { path: self.path.to_owned(), parts: named(&encoded.unknown) });
         }
@@ -104,7 +118,7 @@ mod tests {
     }
 
     fn whole(tokenizer: &Tokenizer, text: &str) -> Vec<u16> {
-        tokenizer.encode(text).ids.iter().map(|id| id.0 as u16).collect()
+        tokenizer.encode_whole(text).ids.iter().map(|id| id.0 as u16).collect()
     }
 
     proptest! {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::{Value, json};
 
-use super::bpe::byte_symbols;
+use super::bpe_file::byte_symbols;
 use super::tokenizer::{Tokenizer, TokenizerFault};
 
 pub const ROWS: usize = 300;

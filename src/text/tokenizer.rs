@@ -45,6 +45,17 @@ pub struct Encoded {
     pub ids: Vec<TokenId>,
     /// The distinct parts that have no token, in order of first appearance: characters, or words that are no number.
     pub unknown: Vec<String>,
+    /// Why some of it could not be read at all, in a sentence: then the text must not be used as it is.
+    pub fault: Option<String>,
+}
+
+impl Encoded {
+    /// What is missing, in words for the user; empty when nothing is.
+    #[must_use]
+    pub fn note(&self) -> String {
+        let unknown = Some(unknown_note(&self.unknown)).filter(|note| !note.is_empty());
+        unknown.into_iter().chain(self.fault.clone()).collect::<Vec<_>>().join("; ")
+    }
 }
 
 /// Why a tokenizer's JSON cannot be used, and what to do about it.
@@ -60,14 +71,12 @@ pub enum TokenizerFault {
     Kind(String),
     #[error("it is BPE, but not the byte-level one ({0}): {instead}", instead = INSTEAD)]
     NotByteLevel(String),
-    #[error(
-        "it adds a space before every text (add_prefix_space): set that to false in the file, if the model was trained so"
-    )]
-    PrefixSpace,
+    #[error("its post-processor {0}: {instead}", instead = INSTEAD)]
+    Around(String),
+    #[error("its pattern {0} takes too long on ordinary text: {instead}", instead = INSTEAD)]
+    Pattern(String),
     #[error("it changes the text first (normalizer {0}), only NFC can be done here: {instead}", instead = INSTEAD)]
     Normalizer(String),
-    #[error("its token {0} takes the white space beside it away (lstrip or rstrip): set both to false in the file")]
-    Strips(String),
     #[error("it has {0} tokens, more than {VOCABULARY_MAX}: take a model with a smaller vocabulary")]
     TooManyTokens(usize),
     #[error("it belongs to another model: token '{token}' has number {id}, the model has {rows} rows")]
@@ -137,7 +146,34 @@ impl Tokenizer {
         }
     }
 
-    /// The ids of the text; what has no token is left out and named. No special tokens are added, but those that
+    /// The ids of a whole text, as `tokenizer(text)` of transformers gives them: with what the tokenizer puts before and
+    /// after it.
+    #[must_use]
+    pub fn encode_whole(&self, text: &str) -> Encoded {
+        let encoded = self.encode(text);
+        let [before, after] = self.around();
+        Encoded { ids: [before, &encoded.ids, after].concat(), ..encoded }
+    }
+
+    /// What a whole text gets before and after it.
+    #[must_use]
+    pub fn around(&self) -> [&[TokenId]; 2] {
+        if let Self::Bpe(bpe) = self { bpe.around() } else { [&[], &[]] }
+    }
+
+    /// The same tokenizer, that puts nothing around a text.
+    #[must_use]
+    pub fn without_special_tokens(&self) -> Self {
+        if let Self::Bpe(bpe) = self { Self::Bpe(bpe.without_special_tokens()) } else { self.clone() }
+    }
+
+    /// Whether the token is none of a text's own: it begins, ends or marks one.
+    #[must_use]
+    pub fn is_special(&self, id: TokenId) -> bool {
+        matches!(self, Self::Bpe(bpe) if bpe.is_special(id))
+    }
+
+    /// The ids of a part of a text; what has no token is left out and named. No special tokens are added, but those that
     /// stand in the text are recognised.
     #[must_use]
     pub fn encode(&self, text: &str) -> Encoded {
@@ -286,9 +322,13 @@ pub fn unknown_note(unknown: &[String]) -> String {
 
 /// The first ten parts in quotes, and how many more there are.
 pub(super) fn named(parts: &[String]) -> String {
-    let shown = parts.len().min(NAMED_MAX);
-    let list = parts[..shown].iter().map(|part| quoted(part)).collect::<Vec<_>>().join(", ");
-    match parts.len() - shown {
+    listed(&parts.iter().map(|part| quoted(part)).collect::<Vec<_>>())
+}
+
+/// The first ten parts, and how many more there are.
+pub(super) fn listed(parts: &[String]) -> String {
+    let list = parts[..parts.len().min(NAMED_MAX)].join(", ");
+    match parts.len().saturating_sub(NAMED_MAX) {
         0 => list,
         more => format!("{list} and {more} more"),
     }
@@ -349,7 +389,7 @@ mod tests {
         fn numbers_come_back(numbers in prop::collection::vec(0_u32..300, 0..20)) {
             let tokenizer = Tokenizer::Numbers(300);
             let text = tokenizer.decode(&ids(&numbers));
-            prop_assert_eq!(tokenizer.encode(&text), Encoded { ids: ids(&numbers), unknown: Vec::new() });
+            prop_assert_eq!(tokenizer.encode(&text), Encoded { ids: ids(&numbers), ..Encoded::default() });
         }
     }
 

@@ -4,7 +4,7 @@ use burn::tensor::Device;
 
 use super::trainer::ids_tensor;
 use crate::model::{Gpt, values_of};
-use crate::text::{TokenId, Tokenizer, unknown_note};
+use crate::text::{TokenId, Tokenizer};
 
 /// The longest probe, in tokens: a snapshot holds its square for every head.
 const PROBE_TOKENS_MAX: usize = 512;
@@ -18,17 +18,13 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// The text's first `context` tokens, what is unknown left out. A text of which nothing remains becomes one
+    /// The text's first `context` tokens with what the tokenizer puts around it, what is unknown left out. A text of which nothing remains becomes one
     /// token, so that there is always something to look at.
     #[must_use]
     pub fn new(text: &str, tokenizer: &Tokenizer, context: usize) -> Self {
-        let encoded = tokenizer.encode(text);
+        let encoded = tokenizer.encode_whole(text);
+        let mut notes = Vec::from_iter(Some(encoded.note()).filter(|note| !note.is_empty()));
         let mut ids = encoded.ids;
-        let mut notes = Vec::new();
-        let unknown = unknown_note(&encoded.unknown);
-        if !unknown.is_empty() {
-            notes.push(unknown);
-        }
         if ids.is_empty() {
             ids.push(tokenizer.start_token());
             notes.push(format!("nothing is left to show: {} stands in", tokenizer.label(ids[0])));

@@ -11,7 +11,7 @@ use super::trainer::ids_tensor;
 use crate::lab::protocol::{NonFinite, SampledToken, Stage, Step, TokenAttention, falling};
 use crate::model::{Cache, Gpt, Trace, values_of};
 use crate::recipe::{ModelRecipe, SamplingRecipe};
-use crate::text::{TextStream, TokenId, Tokenizer, unknown_note};
+use crate::text::{TextStream, TokenId, Tokenizer};
 
 /// Tokens that a prediction lists.
 pub(super) const LIKELIEST: usize = 10;
@@ -31,6 +31,8 @@ pub struct Sampler {
     cached: Option<Cached>,
     /// Room for what the tokens remember of where the heads looked.
     watch_bytes: usize,
+    /// Tokens that end the text.
+    ends: Vec<TokenId>,
     /// The prompt as the model sees it.
     pub prompt: String,
     /// What of the prompt was left out, in words; empty when none.
@@ -40,7 +42,9 @@ pub struct Sampler {
 impl Sampler {
     #[must_use]
     pub fn new(settings: SamplingRecipe, tokenizer: &Tokenizer) -> Self {
-        let encoded = tokenizer.encode(&settings.prompt);
+        let prompt = &settings.prompt;
+        let encoded = if settings.special_tokens { tokenizer.encode_whole(prompt) } else { tokenizer.encode(prompt) };
+        let note = encoded.note();
         let mut stream = TextStream::default();
         let prompt = encoded.ids.iter().map(|&id| stream.push(tokenizer, id)).collect();
         let ids = if encoded.ids.is_empty() { vec![tokenizer.start_token()] } else { encoded.ids };
@@ -51,9 +55,10 @@ impl Sampler {
             rng: ChaCha8Rng::seed_from_u64(settings.seed),
             cached: None,
             watch_bytes: 0,
+            ends: Vec::new(),
             settings,
             prompt,
-            note: unknown_note(&encoded.unknown),
+            note,
         }
     }
 
@@ -62,6 +67,21 @@ impl Sampler {
     pub fn watched(mut self) -> Self {
         self.watch_bytes = WATCH_BYTES_MAX;
         self
+    }
+
+    /// With one of these tokens the text is at its end, if the settings have it so.
+    #[must_use]
+    pub fn ending_with(mut self, ends: &[TokenId]) -> Self {
+        if self.settings.stop_at_end {
+            self.ends = ends.to_vec();
+        }
+        self
+    }
+
+    /// The tokens so far.
+    #[must_use]
+    pub fn ids(&self) -> &[TokenId] {
+        &self.ids
     }
 
     /// The tokens so far, printable.
@@ -104,11 +124,16 @@ impl Sampler {
         let alternatives = largest(&logits, LIKELIEST).into_iter().map(shown).collect();
         self.ids.push(token(id));
         let mut text = self.stream.push(tokenizer, token(id));
+        let ends = self.ends.contains(&token(id));
+        if ends {
+            self.remaining = 0;
+        }
         if self.remaining == 0 {
             text.push_str(&self.stream.finish());
         }
         let label = tokenizer.label(token(id));
-        Ok(Some(SampledToken { text, label, probability: plain[id] as f32, alternatives, attention }))
+        let (probability, special) = (plain[id] as f32, tokenizer.is_special(token(id)));
+        Ok(Some(SampledToken { text, label, id: id as u32, special, ends, probability, alternatives, attention }))
     }
 }
 
@@ -235,7 +260,8 @@ mod tests {
     use super::*;
 
     fn settings(temperature: f64, top_k: usize, top_p: f64) -> SamplingRecipe {
-        SamplingRecipe { prompt: String::new(), tokens: 1, temperature, top_k, top_p, seed: 0 }
+        let usual = crate::preset::first().recipe.sampling;
+        SamplingRecipe { prompt: String::new(), tokens: 1, temperature, top_k, top_p, seed: 0, ..usual }
     }
 
     /// Logits whose softmax is 0.5, 0.3, 0.15, 0.05, out of order.

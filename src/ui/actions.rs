@@ -28,6 +28,8 @@ pub enum Action {
     ParityRun,
     CloseParity,
     SetProbe(String),
+    /// Whether the probe gets what the tokenizer puts around a text.
+    SetProbeSpecial(bool),
     Sample(Box<SamplingRecipe>),
     StopSampling,
     /// What the views show.

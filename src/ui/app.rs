@@ -442,9 +442,9 @@ impl App {
                 }
                 Pane::Loss => loss_view.ui(ui, store, view, overlays, looked.step),
                 Pane::Heads => {
-                    let probe = &on_screen.data.probe;
+                    let data = &on_screen.data;
                     let can_undo = !changed_before.is_empty();
-                    attention_view.grid_ui(ui, &AttentionState { store, view, looked, can_undo }, probe)
+                    attention_view.grid_ui(ui, &AttentionState { store, view, looked, can_undo }, data)
                 }
                 Pane::Head => attention_view.head_ui(ui, &AttentionState { store, view, looked, can_undo: false }),
                 Pane::Tokens => tokens_view.ui(ui, store, view),

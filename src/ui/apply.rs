@@ -44,6 +44,7 @@ impl App {
             Action::ParityRun => self.parity_run(),
             Action::CloseParity => (self.parity.shown, self.parity.refused) = (false, None),
             Action::SetProbe(text) => self.set_probe(text),
+            Action::SetProbeSpecial(special) => self.set_probe_special(special),
             Action::Sample(settings) => self.sample(*settings),
             Action::StopSampling => self.send(Command::StopSampling),
             Action::Look(view) => self.look_otherwise(*view),
@@ -133,7 +134,9 @@ impl App {
             run.rate_unsent = !run.handle.send(Command::SetLearningRate(run.recipe.training.learning_rate));
         }
         if run.probe_unsent {
-            run.probe_unsent = !run.handle.send(Command::SetProbe(run.recipe.data.probe.clone()));
+            let data = &run.recipe.data;
+            run.probe_unsent = !(run.handle.send(Command::SetProbeSpecial(data.probe_special_tokens))
+                && run.handle.send(Command::SetProbe(data.probe.clone())));
         }
         if run.view_unsent {
             run.view_unsent = !run.handle.send(Command::Look(Box::new(self.view.clone())));
@@ -297,6 +300,15 @@ impl App {
         if !same_text {
             self.draft.recipe.sampling.prompt = older.prompt;
         }
+    }
+
+    fn set_probe_special(&mut self, special_tokens: bool) {
+        self.draft.recipe.data.probe_special_tokens = special_tokens;
+        let Some(run) = &mut self.run else { return };
+        run.recipe.data.probe_special_tokens = special_tokens;
+        // Cuts and chosen places are those of the other tokens.
+        let probe = run.recipe.data.probe.clone();
+        self.set_probe(probe);
     }
 
     fn set_probe(&mut self, probe: String) {

@@ -13,7 +13,7 @@ use super::attention_view::head::weight_text;
 use super::attention_view::{Focus, scale_of, without};
 use super::likeliest::{self, percent};
 use super::{colormap, theme};
-use crate::lab::protocol::{HeadId, SampledToken, falling};
+use crate::lab::protocol::{HeadId, ReadyReport, SampledToken, falling};
 use crate::recipe::{SamplingRecipe, grouped};
 use crate::store::{RunStore, SampleState};
 
@@ -48,6 +48,9 @@ impl SampleView {
             ui.add(edit.hint_text("How the text begins")).labelled_by(name.id);
         });
         egui::Grid::new("how to draw").spacing(vec2(8.0, 4.0)).show(ui, |ui| how_to_draw(ui, &mut draft));
+        if let Some(ready) = store.ready.as_ref().filter(|ready| ready.adds_special || !ready.ends.is_empty()) {
+            ui.horizontal(|ui| around(ui, &mut draft, ready));
+        }
         if draft != *settings {
             actions.push(Action::EditSampling(Box::new(draft)));
         }
@@ -71,7 +74,9 @@ impl SampleView {
             if any || sample.running {
                 let (step, count) = (grouped(sample.step.0), grouped(sample.tokens.len() as u64));
                 let without = without(&sample.switches);
-                ui.label(theme::number(format!("step {step} · {count} tokens{without}")).weak());
+                let last = sample.tokens.last().filter(|token| token.ends);
+                let end = last.map_or_else(String::new, |last| format!(" · at its end with {}", last.label));
+                ui.label(theme::number(format!("step {step} · {count} tokens{without}{end}")).weak());
             }
         });
         if !sample.note.is_empty() {
@@ -254,6 +259,18 @@ fn how_to_draw(ui: &mut Ui, draft: &mut SamplingRecipe) {
     field("Top-p", "Only the likeliest tokens that together reach this take part; 1 means all", top_p);
     field("Tokens", "Length of the sample", DragValue::new(&mut draft.tokens).range(1..=100_000).speed(5.0));
     field("Seed", "The same seed draws the same text", DragValue::new(&mut draft.seed).speed(0.1));
+}
+
+/// What is put around the prompt, and where the text ends: for models that have tokens for that.
+fn around(ui: &mut Ui, draft: &mut SamplingRecipe, ready: &ReadyReport) {
+    if ready.adds_special {
+        let tip = "Before or after the prompt stand the tokens that the model's tokenizer puts around every text.";
+        ui.checkbox(&mut draft.special_tokens, "Special tokens").on_hover_text(tip);
+    }
+    if !ready.ends.is_empty() {
+        let tip = format!("The text is at its end when the model writes {}.", ready.ends.join(" or "));
+        ui.checkbox(&mut draft.stop_at_end, "Stop at an end token").on_hover_text(tip);
+    }
 }
 
 /// The tooltip of a token: how likely it was, the ten likeliest with bars, and where the chosen head looked.

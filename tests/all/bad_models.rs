@@ -8,7 +8,7 @@ use headlight::device;
 use headlight::lab::protocol::{NonFinite, Stage, Step};
 use headlight::model::Gpt;
 use headlight::runs::transformers::{export, import};
-use headlight::runs::{Checkpoint, Owner, TrainingState};
+use headlight::runs::{Around, Checkpoint, Owner, TrainingState};
 use headlight::text::TokenId;
 use headlight::train::{Sampler, first_non_finite, logits};
 use serde_json::Value;
@@ -193,8 +193,9 @@ fn weights_that_are_none_are_neither_saved_nor_exported() {
     }
     assert!(!path.exists());
     let out = folder.path().join("out");
-    let refusal =
-        export(&out, None, &model, &recipe.model, tokenizer, &device::cpu()).expect_err("refused").to_string();
+    let refusal = export(&out, None, &model, &recipe.model, tokenizer, &Around::default(), &device::cpu())
+        .expect_err("refused")
+        .to_string();
     assert!(refusal.contains("h.0.mlp.c_proj.bias") && refusal.contains("NaN at [0]"), "{refusal}");
     assert_eq!(fs::read_dir(folder.path()).expect("listed").count(), 0, "nothing is left");
 }

@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 
 use burn::module::Module;
 use headlight::lab::protocol::{Family, Step};
-use headlight::model::values_of;
-use headlight::recipe::SamplingRecipe;
+use headlight::model::{Gpt, values_of};
+use headlight::recipe::{Activation, Biases, ModelRecipe, Norm, Position, SamplingRecipe};
+use headlight::runs::Around;
 use headlight::runs::transformers::{Imported, check, export, import};
-use headlight::text::TokenId;
+use headlight::text::{TokenId, Tokenizer};
 use headlight::train::{Sampler, ids_tensor, logits};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -180,7 +181,9 @@ fn what_was_read_is_written_again_bit_for_bit() {
         let folder = tempfile::tempdir().expect("a folder");
         let model = imported.model.valid();
         let family = Some(imported.family);
-        let report = export(folder.path(), family, &model, &imported.recipe, &imported.tokenizer, &device).expect(case);
+        let report =
+            export(folder.path(), family, &model, &imported.recipe, &imported.tokenizer, &imported.around, &device);
+        let report = report.expect(case);
         assert_eq!((report.largest_difference, report.top1_agreement, report.tokens), (0.0, 1.0, 16), "{case}");
         let (mut theirs, ours) = (tensors(&golden(case).join(WEIGHTS)), tensors(&folder.path().join(WEIGHTS)));
         if let Some((shape, bytes)) = theirs.get_mut("model.decoder.embed_positions.weight") {
@@ -204,6 +207,7 @@ fn a_family_that_a_model_does_not_fit_says_what_it_lacks() {
             &imported.model.valid(),
             &imported.recipe,
             &imported.tokenizer,
+            &imported.around,
             &device,
         );
         assert_eq!(fs::read_dir(folder.path()).expect("the folder").count(), 0, "nothing is left of it");
@@ -384,4 +388,169 @@ fn an_imported_model_is_a_run_like_any_other() {
     ] {
         assert!(!headlight(arguments).status.success(), "{arguments:?}");
     }
+}
+
+/// A Llama of 263 rows with a byte tokenizer: 261 begins a text and 262 ends one.
+fn with_ends(folder: &Path, change: impl FnOnce(&mut Value, &mut Value)) {
+    let usual = small_recipe().model;
+    let recipe = ModelRecipe {
+        norm: Norm::RmsNorm,
+        position: Position::Rotary { base: 1e4 },
+        activation: Activation::SwiGlu,
+        biases: Biases::NONE,
+        ..usual
+    };
+    let device = headlight::device::cpu();
+    let model = Gpt::new(&recipe, 263, 5, &device);
+    let numbers = Tokenizer::Numbers(263);
+    export(folder, Some(Family::Llama), &model, &recipe, &numbers, &Around::default(), &device).expect("exported");
+    let golden: Value =
+        serde_json::from_slice(&fs::read(golden("tokens/reference.json")).expect("read")).expect("JSON");
+    let mut tokenizer = golden["base"].clone();
+    let begin = golden["cases"].as_array().expect("cases").iter().find(|case| case["name"] == "begin").expect("there");
+    tokenizer["post_processor"] = begin["tokenizer"]["post_processor"].clone();
+    let path = folder.join("config.json");
+    let mut config: Value = serde_json::from_slice(&fs::read(&path).expect("read")).expect("JSON");
+    change(&mut config, &mut tokenizer);
+    fs::write(path, config.to_string()).expect("written");
+    fs::write(folder.join("tokenizer.json"), tokenizer.to_string()).expect("written");
+}
+
+fn json_of(arguments: &[&str]) -> Value {
+    serde_json::from_str(&headlight_ok(arguments)).expect("JSON")
+}
+
+#[test]
+fn prompts_get_the_begin_token_and_show_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (model, run) = (folder.path().join("model"), folder.path().join("run"));
+    with_ends(&model, |_, _| ());
+    headlight_ok(&["import", text(&model), "--out", text(&run)]);
+    let run = text(&run);
+    let begun = json_of(&["attention", run, "--prompt", "the other", "--json"]);
+    assert_eq!(begun["tokens"], json!(["<|begin|>", "th", "e", "␣", "o", "th", "er"]));
+    assert_eq!(begun["special"], json!([0]));
+    let plain = json_of(&["attention", run, "--prompt", "the other", "--no-special-tokens", "--json"]);
+    assert_eq!((&plain["tokens"][0], &plain["special"]), (&json!("th"), &json!([])));
+    // Numbers are what they are.
+    let logits = |arguments: &[&str]| json_of(&[&["logits", run, "--json"][..], arguments].concat())["logits"].clone();
+    assert_eq!(logits(&["--ids", "259,101"]).as_array().map(Vec::len), Some(2));
+    assert_eq!(logits(&["--prompt", "the"]), logits(&["--ids", "261,259,101"]));
+    assert_eq!(logits(&["--prompt", "the", "--no-special-tokens"]), logits(&["--ids", "259,101"]));
+    let lens = json_of(&["lens", run, "--prompt", "the", "--json"]);
+    assert_eq!((&lens["tokens"][0], &lens["special"]), (&json!("<|begin|>"), &json!([0])));
+    for command in ["heads", "page", "evaluate", "effects"] {
+        assert!(headlight_ok(&[command, "--help"]).contains("--no-special-tokens"), "{command}");
+    }
+    let sampled = |more: &[&str]| {
+        json_of(&[&["sample", run, "--prompt", "the", "--tokens", "3", "--ignore-eos", "--json"][..], more].concat())
+    };
+    assert_eq!(sampled(&[])["prompt_tokens"][0], json!({"id": 261, "token": "<|begin|>", "special": true}));
+    assert_eq!(sampled(&["--no-special-tokens"])["prompt_tokens"][0]["id"], json!(259));
+}
+
+#[test]
+fn a_sample_stops_at_an_end_token_unless_told_otherwise() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (model, run) = (folder.path().join("model"), folder.path().join("run"));
+    // Whatever is drawn ends the text.
+    with_ends(&model, |config, _| config["eos_token_id"] = (0..64).chain([262, 262, 900]).collect());
+    let all: Value = (0..263).collect();
+    let imported = headlight_ok(&["import", text(&model), "--out", text(&run)]);
+    assert!(imported.contains("'eos_token_id' names 900"), "{imported}");
+    fs::remove_dir_all(&run).expect("removed");
+    fs::write(model.join("generation_config.json"), json!({"eos_token_id": all, "pad_token_id": -1}).to_string())
+        .expect("written");
+    headlight_ok(&["import", text(&model), "--out", text(&run)]);
+    let around: Value = serde_json::from_slice(&fs::read(run.join("around.json")).expect("kept")).expect("JSON");
+    assert_eq!(around["ends"].as_array().map(Vec::len), Some(64), "the first of too many");
+    let arguments = ["sample", text(&run), "--prompt", "the", "--tokens", "30", "--top-k", "0", "--json"];
+    let kept = Around { ends: (0..263).map(TokenId).collect(), ..Around::default() };
+    fs::write(run.join("around.json"), serde_json::to_string(&kept).expect("JSON")).expect("written");
+    let sampled = json_of(&arguments);
+    let drawn = sampled["tokens"].as_array().expect("tokens").clone();
+    let ends = |token: &Value| token["id"].as_u64().is_some_and(|id| id < 64);
+    assert!(drawn.len() == 30 || drawn.last().is_some_and(|last| ends(last) && sampled["end"] == last["token"]));
+    assert!(drawn[..drawn.len() - 1].iter().all(|token| !ends(token)), "{sampled}");
+    let on = json_of(&[&arguments[..], &["--ignore-eos"]].concat());
+    assert_eq!((on["tokens"].as_array().map(Vec::len), &on["end"]), (Some(30), &Value::Null));
+}
+
+#[test]
+fn what_stands_around_the_weights_is_kept_and_written_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name);
+    let model = at("model");
+    with_ends(&model, |config, _| {
+        config["bos_token_id"] = json!(261);
+        config["eos_token_id"] = json!([262, 261]);
+    });
+    let template = "{% for message in messages %}{{ message.content }}<|end|>{% endfor %}";
+    let says = json!({
+        "tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<|begin|>", "eos_token": "<|end|>", "model_max_length": 64,
+        "chat_template": template, "clean_up_tokenization_spaces": true,
+    });
+    let files = [
+        ("tokenizer_config.json", says.to_string()),
+        ("special_tokens_map.json", json!({"bos_token": "<|begin|>", "eos_token": "<|end|>"}).to_string()),
+        ("generation_config.json", json!({"eos_token_id": [262, 261], "temperature": 0.7}).to_string()),
+        ("chat_template.jinja", template.to_owned()),
+    ];
+    for (name, contents) in &files {
+        fs::write(model.join(name), contents).expect("written");
+    }
+    headlight_ok(&["import", text(&model), "--out", text(&at("run"))]);
+    headlight_ok(&["prune", text(&at("run")), "--heads", "1.1", "--out", text(&at("pruned"))]);
+    headlight_ok(&["export", text(&at("run")), "--format", "checkpoint", "--out", text(&at("copied"))]);
+    let kept = fs::read(at("run").join("around.json")).expect("kept");
+    assert_eq!(fs::read(at("pruned").join("around.json")).expect("kept"), kept);
+    assert_eq!(fs::read(at("copied").join("around.json")).expect("kept"), kept);
+    let report = json_of(&["export", text(&at("copied")), "--format", "hf", "--out", text(&at("out")), "--json"]);
+    assert!(report["texts"].as_u64().is_some_and(|texts| texts >= 10), "{report}");
+    let config: Value = serde_json::from_slice(&fs::read(at("out").join("config.json")).expect("there")).expect("JSON");
+    assert_eq!((&config["bos_token_id"], &config["eos_token_id"]), (&json!(261), &json!([262, 261])));
+    assert_eq!(config["pad_token_id"], Value::Null);
+    for (name, contents) in &files[1..] {
+        assert_eq!(&fs::read_to_string(at("out").join(name)).expect("there"), contents, "{name}");
+    }
+    let written: Value =
+        serde_json::from_slice(&fs::read(at("out").join("tokenizer_config.json")).expect("there")).expect("JSON");
+    assert_eq!(written, says, "what the source says stays");
+    // A run of before this was kept opens, and names none.
+    fs::remove_file(at("copied").join("around.json")).expect("removed");
+    headlight_ok(&["export", text(&at("copied")), "--format", "hf", "--out", text(&at("older"))]);
+    let config: Value =
+        serde_json::from_slice(&fs::read(at("older").join("config.json")).expect("there")).expect("JSON");
+    assert_eq!(config["eos_token_id"], Value::Null);
+}
+
+#[test]
+fn files_beside_a_model_that_are_not_what_they_say_are_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let model = folder.path().join("model");
+    with_ends(&model, |_, _| ());
+    let said = |name: &str, contents: &[u8]| {
+        fs::write(model.join(name), contents).expect("written");
+        let read = import(&model, None, &headlight::device::cpu());
+        fs::remove_file(model.join(name)).expect("removed");
+        read.map(|read| read.notes.join("\n")).map_err(|error| error.to_string())
+    };
+    let refused = said("tokenizer_config.json", b"[1]").expect_err("it may say something of the tokenizer");
+    assert!(refused.contains("tokenizer_config.json") && refused.contains("not a JSON object"), "{refused}");
+    let pointer =
+        said("tokenizer_config.json", b"version https://git-lfs.github.com/spec/v1\n").expect_err("a pointer");
+    assert!(pointer.contains("git lfs pull"), "{pointer}");
+    for name in ["generation_config.json", "special_tokens_map.json", "added_tokens.json"] {
+        let note = said(name, b"{").expect("it goes without");
+        assert!(note.contains(name) && note.contains("left out"), "{note}");
+    }
+    fs::remove_file(model.join("tokenizer.json")).expect("removed");
+    let note = said("vocab.json", b"{}").expect("numbers go");
+    assert!(note.contains("not both of vocab.json and merges.txt"), "{note}");
+    fs::write(model.join("merges.txt"), "#version: 0.2\na b c\n").expect("written");
+    let refused = said("vocab.json", b"{\"a\": 0}").expect_err("no pair");
+    assert!(refused.contains("'a b c'"), "{refused}");
+    fs::write(model.join("merges.txt"), "").expect("written");
+    let refused = said("vocab.json", b"{\"a\": 263}").expect_err("no row");
+    assert!(refused.contains("vocab.json") && refused.contains("number 263"), "{refused}");
 }

@@ -191,7 +191,7 @@ impl Worker<'_> {
         let exported = match format {
             ExportFormat::Safetensors => export_safetensors(path, &model, recipe, tokenizer).map(|bytes| (bytes, None)),
             ExportFormat::Transformers(family) => {
-                transformers::export(path, family, &model, recipe, tokenizer, &self.device)
+                transformers::export(path, family, &model, recipe, tokenizer, &self.folder.file.around, &self.device)
                     .map(|report| (report.bytes, Some(report)))
             }
             ExportFormat::Checkpoint if !self.save_checkpoint() => return,

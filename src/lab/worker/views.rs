@@ -40,6 +40,11 @@ impl Worker<'_> {
         Arc::new((0..).map(TokenId).take(tokenizer.vocabulary()).map(|id| tokenizer.label(id)).collect())
     }
 
+    pub(super) fn ends(&self) -> Vec<String> {
+        let crate::runs::RunFile { tokenizer, around, .. } = &self.folder.file;
+        around.ends.iter().map(|&id| tokenizer.label(id)).collect()
+    }
+
     pub(super) fn set_view(&mut self, view: View) {
         let older = self.looker.view();
         let other_model = older.step != view.step || older.switches != view.switches;
@@ -126,7 +131,7 @@ impl Worker<'_> {
 
     pub(super) fn start_sample(&mut self, SampleRequest { id, settings }: SampleRequest) {
         let tokenizer = &self.trainer.dataset().tokenizer;
-        let sampler = Sampler::new(settings, tokenizer).watched();
+        let sampler = Sampler::new(settings, tokenizer).ending_with(&self.folder.file.around.ends).watched();
         let (prompt, note) = (sampler.prompt.clone(), sampler.note.clone());
         let switches = self.looker.view().switches.clone();
         let tokens = sampler.tokens(tokenizer);

@@ -59,9 +59,6 @@ pub(super) fn read(config: &Value, context: Option<usize>) -> Result<Read, Strin
         check_windows(&keys, family, wanted, &mut notes)?;
         check_scaling(&keys, family, wanted)?;
     }
-    if keys.0.get("eos_token_id").is_some_and(|id| !id.is_null()) {
-        notes.push("which tokens begin and end a text is not kept: an export names none".into());
-    }
     Ok(Read { family, recipe, vocabulary: keys.size("vocab_size", None)?, notes })
 }
 
@@ -265,7 +262,7 @@ pub(super) fn write(family: Family, recipe: &ModelRecipe, vocabulary: usize) -> 
     };
     let common = json!({
         "model_type": family.name(), "vocab_size": vocabulary, "tie_word_embeddings": tied_head,
-        // No token is special: the defaults of some families lie outside a small vocabulary.
+        // Said even where there is none: the defaults of some families lie outside a small vocabulary.
         "bos_token_id": null, "eos_token_id": null, "pad_token_id": null, "dtype": "float32",
     });
     for more in [shared, common] {

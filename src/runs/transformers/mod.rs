@@ -1,9 +1,10 @@
 //! Models in the folder format of Hugging Face's `transformers`: `config.json`, `model.safetensors` (or shards with an
-//! index) and `tokenizer.json`.
+//! index), `tokenizer.json` (or `vocab.json` and `merges.txt`) and what says which tokens begin and end a text.
 //!
 //! Four families are read and written. What a config asks for and this program lacks is refused by name: a model that
 //! is read wrongly is worse than one that is not read.
 
+mod around;
 mod characters;
 mod config;
 mod elsewhere;
@@ -21,6 +22,7 @@ use std::path::Path;
 use burn::module::Module;
 use burn::tensor::Device;
 
+use super::around::Around;
 use super::checkpoint::{Encoded, serialize};
 use super::export::PRUNED;
 use super::weights::{Weight, load_weights, shapes_of, weights_of};
@@ -28,7 +30,7 @@ use super::{RunError, RunFolder, read_bounded, whole_folder, write_atomic};
 use crate::lab::protocol::{ExportReport, Family, largest_place};
 use crate::model::Gpt;
 use crate::recipe::{ModelRecipe, grouped};
-use crate::text::{TOKENIZER_BYTES_MAX, TokenId, Tokenizer, VOCABULARY_MAX};
+use crate::text::{Reference, TOKENIZER_BYTES_MAX, TokenId, Tokenizer, VOCABULARY_MAX};
 use crate::train::{logits, proof_tokens};
 
 pub(super) use config::family_of;
@@ -46,6 +48,8 @@ pub struct Imported {
     pub family: Family,
     pub recipe: ModelRecipe,
     pub tokenizer: Tokenizer,
+    /// What else the folder says, to be kept with the run.
+    pub around: Around,
     /// On the autodiff form of the device that it was read for.
     pub model: Gpt,
     /// What the user should know, in sentences; often empty.
@@ -80,7 +84,7 @@ pub fn import(folder: &Path, context: Option<usize>, device: &Device) -> Result<
         let (found, most) = (grouped(vocabulary as u64), grouped(VOCABULARY_MAX as u64));
         return Err(RunError::damaged(&path, format!("a vocabulary of {found} is more than the {most} that are read")));
     }
-    let tokenizer = tokenizer(folder, vocabulary, &mut notes)?;
+    let (tokenizer, around) = around::read(folder, &config, vocabulary, &mut notes)?;
     // Before any memory is taken for the model: half-precision numbers are the smallest that are read.
     files::require(folder, 2 * recipe.parameter_count(vocabulary))?;
     let make = |recipe: &ModelRecipe| Gpt::new(recipe, vocabulary, 0, &device.clone().autodiff());
@@ -103,32 +107,12 @@ pub fn import(folder: &Path, context: Option<usize>, device: &Device) -> Result<
     notes.extend(found.notes);
     let mut weights = found.weights;
     let model = load_weights(model, &mut weights).map_err(|fault| RunError::damaged(folder, fault))?;
-    Ok(Imported { family, recipe, tokenizer, model, notes })
-}
-
-fn tokenizer(folder: &Path, vocabulary: usize, notes: &mut Vec<String>) -> Result<Tokenizer, RunError> {
-    let path = folder.join("tokenizer.json");
-    // Also a link that leads nowhere: the model has a tokenizer, and it is missed.
-    if path.symlink_metadata().is_ok() {
-        let json = read_bounded(&path, TOKENIZER_BYTES_MAX)?;
-        let own = serde_json::from_slice(&json).ok().as_ref().and_then(characters::from_json);
-        return match own {
-            Some(own) if own.vocabulary() == vocabulary => Ok(Tokenizer::Characters(own)),
-            Some(own) => {
-                let fault =
-                    format!("it has {} characters, but config.json a vocabulary of {vocabulary}", own.vocabulary());
-                Err(RunError::damaged(&path, fault))
-            }
-            None => Tokenizer::from_json(&json, vocabulary).map_err(|fault| RunError::damaged(&path, fault)),
-        };
-    }
-    notes.push("the folder holds no tokenizer.json: texts for this model are token numbers, as in '5 7 9'".into());
-    Ok(Tokenizer::Numbers(vocabulary))
+    Ok(Imported { family, recipe, tokenizer, around, model, notes })
 }
 
 /// Writes a model as a folder that `transformers` opens, reads it back, and reports how far the two are apart. `folder`
 /// is made if it is not there and must be empty; `model` is the validation form. Without a `family` the one whose own
-/// design the model has is taken.
+/// design the model has is taken. `around` is what the model came with.
 ///
 /// # Errors
 /// If no family (or not that one) can hold the model, and why; if something is there already or cannot be written; if what
@@ -139,6 +123,7 @@ pub fn export(
     model: &Gpt,
     recipe: &ModelRecipe,
     tokenizer: &Tokenizer,
+    around: &Around,
     device: &Device,
 ) -> Result<ExportReport, RunError> {
     if !recipe.pruned.is_empty() {
@@ -151,12 +136,11 @@ pub fn export(
     let family = family.map_err(|fault| RunError::damaged(folder, fault))?;
     RunFolder::refuse_occupied(folder)?;
     let tensors = Encoded::all(theirs(family, recipe, weights_of(model)), folder)?;
-    let ids = proof_tokens(tokenizer.vocabulary(), recipe.context);
     // What could not be proved, or not be written whole, is not left there.
     whole_folder(folder, |part| {
         fs::create_dir(part).map_err(RunError::io(part))?;
-        let bytes = write(part, family, tensors, recipe, tokenizer)?;
-        prove(part, family, model, recipe, &ids, bytes, device)
+        let bytes = write(part, family, tensors, recipe, tokenizer, around)?;
+        prove(part, family, model, recipe, tokenizer, bytes, device)
     })
 }
 
@@ -167,25 +151,20 @@ fn write(
     tensors: Vec<Encoded>,
     recipe: &ModelRecipe,
     tokenizer: &Tokenizer,
+    around: &Around,
 ) -> Result<u64, RunError> {
     let path = folder.join("model.safetensors");
     // transformers before version 5 insists on the metadata.
     let weights = serialize(&path, &tensors, HashMap::from([("format".to_owned(), "pt".to_owned())]))?;
     drop(tensors);
-    let config = config::write(family, recipe, tokenizer.vocabulary());
-    let mut written = vec![("model.safetensors", weights), ("config.json", format!("{config:#}\n").into_bytes())];
-    let json = match tokenizer {
-        Tokenizer::Characters(own) => Some(characters::to_json(own).to_string()),
-        Tokenizer::Bpe(bpe) => Some(bpe.json().to_owned()),
-        Tokenizer::Numbers(_) => None,
-    };
-    if let Some(json) = json {
-        written.push(("tokenizer.json", json.into_bytes()));
-        written.push(("tokenizer_config.json", b"{\"tokenizer_class\": \"PreTrainedTokenizerFast\"}\n".to_vec()));
-    }
+    let mut config = config::write(family, recipe, tokenizer.vocabulary());
+    around::name_ends(&mut config, around);
+    let mut written = around::files(around, tokenizer);
+    written.push(("model.safetensors".into(), weights));
+    written.push(("config.json".into(), format!("{config:#}\n").into_bytes()));
     let mut bytes = 0;
     for (name, contents) in written {
-        write_atomic(&folder.join(name), &contents)?;
+        write_atomic(&folder.join(&name), &contents)?;
         bytes += contents.len() as u64;
     }
     Ok(bytes)
@@ -198,7 +177,7 @@ fn theirs(family: Family, recipe: &ModelRecipe, ours: Vec<Weight>) -> Vec<Weight
     entries.iter().flat_map(|entry| entry.give(&mut ours)).collect()
 }
 
-/// Reads an export back and compares it on these tokens.
+/// Reads an export back and compares what both compute of random tokens, and what both read of hard texts.
 ///
 /// # Errors
 /// If it cannot be read, or is another model.
@@ -207,16 +186,18 @@ fn prove(
     family: Family,
     model: &Gpt,
     recipe: &ModelRecipe,
-    ids: &[TokenId],
+    tokenizer: &Tokenizer,
     bytes: u64,
     device: &Device,
 ) -> Result<ExportReport, RunError> {
     let read = import(folder, Some(recipe.context), device)?.model.valid();
+    let ids = &proof_tokens(tokenizer.vocabulary(), recipe.context);
     let compared = Compared::of(&logits(model, ids, device), &logits(&read, ids, device));
     compared.require().map_err(|fault| RunError::damaged(folder, fault))?;
     let Compared { largest_difference, same, .. } = compared;
     let (tokens, top1_agreement) = (ids.len(), same as f64 / ids.len() as f64);
-    Ok(ExportReport { family, bytes, tokens, largest_difference, top1_agreement })
+    let texts = prove_texts(folder, tokenizer)?;
+    Ok(ExportReport { family, bytes, tokens, texts, largest_difference, top1_agreement })
 }
 
 /// Logits held against those that they should be.
@@ -257,6 +238,61 @@ impl Compared {
              {bound:.1e} is the most that rounding explains. Please report this"
         ))
     }
+}
+
+/// Texts at which tokenizers differ: line ends, spaces before punctuation and in a row, accents in two ways, digits, what is no
+/// letter, and the names of special tokens.
+const HARD_TEXTS: [&str; 10] = [
+    "",
+    "The cat sat on the mat.",
+    " leading and trailing ",
+    "two  spaces   three\ttab\u{a0}no-break",
+    "one line\nanother\n\n\n    indented\r\n  \n",
+    "he said , ' no ' ! it 's ok ... what ?",
+    "Don't WE'LL they've I'd 1234567 3.14 x2",
+    "naïve cafe\u{301} Straße Ελλάδα русский العربية",
+    "日本語のテキスト😀👩\u{200d}🚀\u{1F1E9}\u{1F1EA}",
+    "a<|endoftext|>b <|endoftext|> c</s><s>d <|im_start|>user\n",
+];
+
+/// Encodes hard texts with the run's tokenizer and, by the `tokenizers` library, with the file that was written: with what is
+/// put around a text and without. Returns how many texts there were.
+fn prove_texts(folder: &Path, tokenizer: &Tokenizer) -> Result<usize, RunError> {
+    let path = folder.join("tokenizer.json");
+    if !path.exists() {
+        return Ok(0);
+    }
+    let damaged = |fault: String| RunError::damaged(&path, fault);
+    let written = Reference::from_json(&read_bounded(&path, TOKENIZER_BYTES_MAX)?).map_err(damaged)?;
+    let special = (0..).map(TokenId).take(tokenizer.vocabulary()).filter(|&id| tokenizer.is_special(id)).take(8);
+    let special = special.map(|id| tokenizer.text(id)).map(|name| format!("a {name} b{name}\n{name}{name}c"));
+    let plain = tokenizer.without_special_tokens();
+    let numbers = |ids: &[TokenId]| ids.iter().map(|id| id.0).collect::<Vec<_>>();
+    let mut texts = 0;
+    for text in HARD_TEXTS.into_iter().map(str::to_owned).chain(special) {
+        // Of characters that it does not know the file says something else, or nothing.
+        let mut text = text;
+        if let Tokenizer::Characters(own) = tokenizer {
+            text.retain(|character| own.characters().binary_search(&character).is_ok());
+        }
+        let encoded = tokenizer.encode_whole(&text);
+        if !encoded.unknown.is_empty() || encoded.fault.is_some() {
+            continue;
+        }
+        for (whole, ids) in [(true, encoded.ids), (false, plain.encode_whole(&text).ids)] {
+            let mut found = written.ids(&text, whole).map_err(damaged)?;
+            // What is put around a text and has no row is left out by the run's.
+            found.retain(|id| (id.0 as usize) < tokenizer.vocabulary());
+            if found != ids {
+                let (found, ids) = (numbers(&found), numbers(&ids));
+                return Err(damaged(format!(
+                    "read back, it makes other tokens of {text:?}: {found:?}, the run's {ids:?}"
+                )));
+            }
+        }
+        texts += 1;
+    }
+    Ok(texts)
 }
 
 #[cfg(test)]

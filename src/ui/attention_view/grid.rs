@@ -13,7 +13,7 @@ use super::switches::{self, Part};
 use super::thumbnail::{self, Known};
 use super::{AttentionState, AttentionView, clicked_with, non_finite_line, nothing_yet, scale_of, selected_in};
 use crate::lab::protocol::{AttentionSnapshot, HeadId, non_finite_words};
-use crate::recipe::grouped;
+use crate::recipe::{DataRecipe, grouped};
 
 const GAP: f32 = 5.0;
 const CELL_MIN: f32 = 32.0;
@@ -35,10 +35,11 @@ struct Shown<'a> {
 
 impl AttentionView {
     /// The grid of all heads, with the probe (as the recipe has it) and the colours above it.
-    pub fn grid_ui(&mut self, ui: &mut Ui, state: &AttentionState<'_>, probe: &str) -> Vec<Action> {
+    pub fn grid_ui(&mut self, ui: &mut Ui, state: &AttentionState<'_>, probe: &DataRecipe) -> Vec<Action> {
         let mut actions = Vec::new();
         let AttentionState { store, view, .. } = *state;
-        ui.horizontal(|ui| actions.extend(self.probe.ui(ui, probe)));
+        let adds_special = store.ready.as_ref().is_some_and(|ready| ready.adds_special);
+        ui.horizontal(|ui| actions.extend(self.probe.ui(ui, probe, adds_special)));
         ui.horizontal_wrapped(|ui| {
             let mut changed = view.clone();
             ui.label("Colours");

@@ -3,6 +3,7 @@
 use eframe::egui::{TextEdit, TextStyle, Ui};
 
 use super::super::actions::Action;
+use crate::recipe::DataRecipe;
 
 /// Seconds without a key after which a typed probe is taken.
 const PAUSE_SECS: f64 = 0.3;
@@ -20,10 +21,18 @@ pub(super) struct ProbeField {
 }
 
 impl ProbeField {
-    pub(super) fn ui(&mut self, ui: &mut Ui, probe: &str) -> Option<Action> {
-        let probe = shown(probe);
+    /// `adds_special`: whether the model's tokenizer puts anything around a text.
+    pub(super) fn ui(&mut self, ui: &mut Ui, data: &DataRecipe, adds_special: bool) -> Option<Action> {
+        let probe = shown(&data.probe);
         if self.known != probe {
             *self = Self { draft: probe.clone(), known: probe, edited_at: None };
+        }
+        if adds_special {
+            let mut special = data.probe_special_tokens;
+            let tip = "Before or after the probe stand the tokens that the model's tokenizer puts around every text.";
+            if ui.checkbox(&mut special, "Special tokens").on_hover_text(tip).changed() {
+                return Some(Action::SetProbeSpecial(special));
+            }
         }
         let name = ui.label("Probe");
         let edit = TextEdit::singleline(&mut self.draft).font(TextStyle::Monospace);

@@ -62,7 +62,8 @@ fn harness(layers: usize, heads: usize, pane: Pane) -> (Harness<'static>, Shared
 }
 
 fn grid_pane(attention: &mut AttentionView, ui: &mut egui::Ui, state: &AttentionState<'_>) -> Vec<Action> {
-    attention.grid_ui(ui, state, "the")
+    let data = crate::preset::first().recipe.data;
+    attention.grid_ui(ui, state, &crate::recipe::DataRecipe { probe: "the".into(), ..data })
 }
 
 fn grid(layers: usize, heads: usize) -> (Harness<'static>, Shared) {
@@ -148,6 +149,17 @@ fn a_typed_probe_is_taken_once_after_enter() {
     harness.run();
     let shown = shared.borrow();
     assert!(matches!(&shown.actions[..], [Action::SetProbe(probe)] if probe == "two\nlines"), "{:?}", shown.actions);
+}
+
+#[test]
+fn a_probe_can_do_without_the_tokens_around_it() {
+    let (mut harness, shared) = grid(1, 1);
+    shared.borrow_mut().store.ready.as_mut().expect("ready").adds_special = true;
+    harness.run();
+    harness.get_by_label("Special tokens").click();
+    harness.run();
+    let shown = shared.borrow();
+    assert!(matches!(&shown.actions[..], [Action::SetProbeSpecial(false)]), "{:?}", shown.actions);
 }
 
 #[test]

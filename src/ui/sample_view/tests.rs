@@ -60,7 +60,16 @@ fn draw(store: &mut RunStore, tokens: &[&str]) {
         let probability = 0.5 / (index + 1) as f32;
         let label = text.replace('\n', "⏎").replace(' ', "␣");
         let alternatives = vec![(label.clone(), probability), ("q".into(), 0.0125)];
-        let token = SampledToken { text: text.into(), label, probability, alternatives, attention: None };
+        let token = SampledToken {
+            text: text.into(),
+            label,
+            id: 0,
+            special: false,
+            ends: false,
+            probability,
+            alternatives,
+            attention: None,
+        };
         store.apply(Event::Sampled(SampleEvent::Token { id: 1, token }));
     }
 }
@@ -101,6 +110,34 @@ fn a_typed_prompt_becomes_an_edit() {
     harness.get_by_label("Prompt").type_text("Once");
     harness.run();
     assert_eq!(shared.borrow().settings.prompt, "Once");
+}
+
+#[test]
+fn a_model_with_tokens_around_its_texts_has_switches_for_them() {
+    let (mut harness, shared) = harness();
+    harness.run();
+    assert!(harness.query_by_label("Special tokens").is_none(), "this model has none");
+    {
+        let mut shown = shared.borrow_mut();
+        let ready = shown.store.ready.as_mut().expect("ready");
+        (ready.adds_special, ready.ends) = (true, vec!["<|end|>".into()]);
+    }
+    harness.run();
+    harness.get_by_label("Special tokens").click();
+    harness.run();
+    harness.get_by_label("Stop at an end token").click();
+    harness.run();
+    let shown = shared.borrow();
+    assert!(!shown.settings.special_tokens && !shown.settings.stop_at_end);
+}
+
+#[test]
+fn why_a_text_is_at_its_end_is_said() {
+    let (mut harness, shared) = harness();
+    draw(&mut shared.borrow_mut().store, &[" be", "<|end|>"]);
+    shared.borrow_mut().store.sample.tokens[1].ends = true;
+    harness.run();
+    harness.get_by_label("step 1,250 · 2 tokens · at its end with <|end|>");
 }
 
 #[test]
