@@ -15,13 +15,14 @@
 //! | room | what it is for | may use |
 //! |---|---|---|
 //! | [`recipe`] | what the user asks for, and every way in which it can be wrong | nothing of ours |
+//! | [`memory`] | how much memory there is, and whether a job fits | recipe |
 //! | [`text`] | corpus, tokenizer, windows, the texts that the program makes itself | recipe |
 //! | [`preset`] | recipes with a commentary, as files | recipe |
 //! | [`lab::protocol`] | commands, events and snapshots: plain data | recipe |
 //! | [`kernels`] | fused operations for the CPU, each with a plain twin that it must equal | nothing of ours |
 //! | [`model`] | the network, its first weights, what a pass may record | kernels, recipe |
 //! | [`train`] | trainer, optimizer, probe, sampler: one call at a time | kernels, model, text, recipe, protocol |
-//! | [`runs`] | run folder, checkpoints, models in and out | train, model, text, preset, recipe, protocol |
+//! | [`runs`] | run folder, checkpoints, models in and out | train, model, text, memory, preset, recipe, protocol |
 //! | [`device`] | adapters: list, try in a child process, open, explain | protocol |
 //! | [`lab`] | the worker thread, the file desk, and single questions | all of the above |
 //! | [`store`] | what is known of a run | protocol, recipe |
@@ -49,6 +50,7 @@ pub mod findings;
 pub mod headless;
 pub mod kernels;
 pub mod lab;
+pub mod memory;
 pub mod model;
 pub mod preset;
 pub mod recipe;

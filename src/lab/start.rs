@@ -9,10 +9,11 @@ use burn::tensor::Device;
 
 use super::channel::{Inbox, Outbox};
 use super::handle::{Origin, Place, RunSpec};
-use super::protocol::{DeviceReport, Event, RunState};
+use super::protocol::{DeviceClass, DeviceReport, Event, RunState};
 use super::trial::Trial;
 
 use crate::device::{self, DeviceError};
+use crate::memory::{Need, Tight};
 use crate::recipe::{ModelRecipe, Recipe, TextSource};
 use crate::runs::{
     Checkpoint, Curves, Kept, Owner, RunFile, RunFolder, TrainingState, default_root, new_folder, read_curves,
@@ -32,12 +33,17 @@ pub(super) struct Opened {
     pub state: Option<TrainingState>,
 }
 
+/// A run that fits into the memory only barely, and was not told to start all the same.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct AskFirst(pub String);
+
 /// Opens what `spec` asks for; `None` when it was called off meanwhile.
 pub(super) fn open(spec: &RunSpec, outbox: &Outbox, inbox: &mut Inbox<'_>) -> Result<Option<Opened>> {
     outbox.send(Event::StateChanged(RunState::Preparing));
     let opened = match &spec.origin {
         Origin::New { recipe, place } => create(recipe, place, spec, outbox, inbox),
-        Origin::Open { folder } => reopen(folder, spec, outbox, inbox),
+        Origin::Open { folder, text } => reopen(folder, text.as_deref(), spec, outbox, inbox),
     };
     match opened {
         Err(error) if called_off(&error) => Ok(None),
@@ -60,7 +66,12 @@ fn create(recipe: &Recipe, place: &Place, spec: &RunSpec, outbox: &Outbox, inbox
     let dataset = read_text(&recipe.data.text, None, outbox, inbox)?;
     refuse_faults(&recipe, Some(dataset.tokenizer.vocabulary()))?;
     dataset.require(recipe.model.context, Path::new(&recipe.data.text.to_string()))?;
-    let (device, report) = open_device(spec, &recipe.model, dataset.tokenizer.vocabulary(), outbox, inbox)?;
+    let vocabulary = dataset.tokenizer.vocabulary();
+    // Whatever computes, the weights come and go through the processor's memory.
+    Need::training(&recipe, vocabulary, false).check()?;
+    let (device, report) = open_device(spec, &recipe.model, vocabulary, outbox, inbox)?;
+    let tight = Need::training(&recipe, vocabulary, report.kind != DeviceClass::Gpu).check()?;
+    tell_tight(tight, spec, outbox)?;
     let path = match place {
         Place::At(path) => path.clone(),
         Place::Named(name) => new_folder(&default_root(), name),
@@ -72,26 +83,36 @@ fn create(recipe: &Recipe, place: &Place, spec: &RunSpec, outbox: &Outbox, inbox
     Ok(Opened { trainer, folder, device, report, history, blocked: None, state: None })
 }
 
-fn reopen(path: &Path, spec: &RunSpec, outbox: &Outbox, inbox: &mut Inbox<'_>) -> Result<Opened> {
+fn reopen(path: &Path, moved: Option<&Path>, spec: &RunSpec, outbox: &Outbox, inbox: &mut Inbox<'_>) -> Result<Opened> {
     let folder = RunFolder::open(path)?;
     let RunFile { recipe, tokenizer, text_digest, .. } = &folder.file;
-    let (dataset, blocked) = match read_text(&recipe.data.text, Some(tokenizer), outbox, inbox) {
+    let source = moved.map_or_else(|| recipe.data.text.clone(), |path| TextSource::File(path.to_owned()));
+    let (dataset, blocked) = match read_text(&source, Some(tokenizer), outbox, inbox) {
         Ok(dataset) if dataset.digest == *text_digest => {
-            match dataset.require(recipe.model.context, Path::new(&recipe.data.text.to_string())) {
+            match dataset.require(recipe.model.context, Path::new(&source.to_string())) {
                 Ok(()) => (dataset, None),
                 Err(why) => (Dataset::empty(tokenizer.clone()), Some(why.to_string())),
             }
         }
-        Ok(_) => (
-            Dataset::empty(tokenizer.clone()),
-            Some(format!("{} is not the text that this run learned from", recipe.data.text)),
-        ),
+        Ok(_) => {
+            (Dataset::empty(tokenizer.clone()), Some(format!("{source} is not the text that this run learned from")))
+        }
         Err(error) if called_off(&error) => return Err(error),
         Err(error) => (Dataset::empty(tokenizer.clone()), Some(format!("{error:#}"))),
     };
-    let blocked =
-        blocked.map(|why| format!("training cannot go on in this run: {why}. Looking and sampling still work"));
-    let (device, report) = open_device(spec, &recipe.model, tokenizer.vocabulary(), outbox, inbox)?;
+    let blocked = blocked.map(|why| only_looked_at(&why));
+    let vocabulary = tokenizer.vocabulary();
+    Need::opening(&recipe.model, vocabulary).check()?;
+    let (device, report) = open_device(spec, &recipe.model, vocabulary, outbox, inbox)?;
+    let blocked = match Need::training(recipe, vocabulary, report.kind != DeviceClass::Gpu).check() {
+        Err(why) if blocked.is_none() => Some(only_looked_at(&why)),
+        // A run that may only be looked at takes no more.
+        Ok(Some(tight)) if blocked.is_none() => {
+            outbox.send(Event::Warning(tight.to_string()));
+            None
+        }
+        _ => blocked,
+    };
     let checkpoint = load_last_good(&folder, &device, outbox)?;
     let history = read_curves(path)?;
     if history.unreadable > 0 {
@@ -100,6 +121,23 @@ fn reopen(path: &Path, spec: &RunSpec, outbox: &Outbox, inbox: &mut Inbox<'_>) -
     let state = checkpoint.as_ref().map(|checkpoint| checkpoint.state);
     let trainer = trainer_at(recipe.clone(), Arc::new(dataset), &device, checkpoint);
     Ok(Opened { trainer, folder, device, report, history, blocked, state })
+}
+
+/// Why a run does not train, in a sentence.
+fn only_looked_at(why: &dyn std::fmt::Display) -> String {
+    format!("training cannot go on in this run: {why}. Looking and sampling still work")
+}
+
+/// Says that memory is tight, or asks first.
+fn tell_tight(tight: Option<Tight>, spec: &RunSpec, outbox: &Outbox) -> Result<()> {
+    match tight {
+        Some(tight) if !spec.despite_memory => Err(AskFirst(tight.to_string()).into()),
+        Some(tight) => {
+            outbox.send(Event::Warning(tight.to_string()));
+            Ok(())
+        }
+        None => Ok(()),
+    }
 }
 
 /// The last checkpoint; where it is damaged the best one, with a word; where there is none yet, nothing.
@@ -177,6 +215,11 @@ fn read_text(
     outbox: &Outbox,
     inbox: &mut Inbox<'_>,
 ) -> Result<Dataset> {
+    if let TextSource::File(path) = source
+        && let Ok(metadata) = std::fs::metadata(path)
+    {
+        Need::text(source, metadata.len()).check()?;
+    }
     let mut told = Instant::now();
     let mut progress = |progress: Progress| {
         if told.elapsed() > Duration::from_millis(100) {
@@ -187,4 +230,39 @@ fn read_text(
         inbox.goes_on()
     };
     Ok(Dataset::read(source, tokenizer, &mut progress)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use crossbeam_channel::bounded;
+
+    use super::*;
+    use crate::lab::protocol::{DeviceChoice, LookSlot};
+    use crate::memory::Free;
+    use crate::preset;
+
+    #[test]
+    fn a_run_that_barely_fits_asks_first_or_says_so() {
+        let mut recipe = preset::first().recipe;
+        recipe.training.batch = 512;
+        let need = Need::training(&recipe, 65, true);
+        let tight = || need.weigh(Some(Free::of(need.bytes + 1))).expect("it fits");
+        assert!(tight().is_some() && need.weigh(Some(Free::of(need.bytes - 1))).is_err());
+        let (events, told) = bounded(4);
+        let outbox = Outbox::new(events, LookSlot::default(), Arc::new(|| ()));
+        let spec = |despite_memory| RunSpec {
+            origin: Origin::New { recipe: Box::new(recipe.clone()), place: Place::Named("none".into()) },
+            device: DeviceChoice::Cpu,
+            insist: false,
+            stop_at: None,
+            start_paused: true,
+            despite_memory,
+            attention_per_sec: 0.0,
+        };
+        let asked = tell_tight(tight(), &spec(false), &outbox).expect_err("it asks");
+        assert!(asked.is::<AskFirst>() && asked.to_string().contains("training this recipe needs about"), "{asked}");
+        tell_tight(tight(), &spec(true), &outbox).expect("it starts");
+        assert!(matches!(told.try_recv(), Ok(Event::Warning(why)) if why.contains("are free")));
+        assert!(told.try_recv().is_err());
+    }
 }

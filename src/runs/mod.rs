@@ -67,6 +67,9 @@ impl RunError {
     }
 }
 
+/// What is said of a file that is larger than the memory that is free.
+const NO_MEMORY: &str = "there is not enough memory for it: close other programs";
+
 /// The ending of a file that is not whole yet.
 const PART: &str = ".part";
 
@@ -141,7 +144,10 @@ fn read_bounded(path: &Path, bytes_max: u64) -> Result<Vec<u8>, RunError> {
         return Err(RunError::damaged(path, format!("{} bytes are too many for such a file", metadata.len())));
     }
     let file = File::open(path).map_err(RunError::io(path))?;
-    let mut bytes = Vec::with_capacity(metadata.len() as usize);
+    let mut bytes = Vec::new();
+    // A byte more, or the end of the file would not be met without taking twice the memory.
+    let room = usize::try_from(metadata.len()).unwrap_or(usize::MAX).saturating_add(1);
+    bytes.try_reserve_exact(room).map_err(|_| RunError::damaged(path, NO_MEMORY))?;
     file.take(bytes_max).read_to_end(&mut bytes).map_err(RunError::io(path))?;
     Ok(bytes)
 }

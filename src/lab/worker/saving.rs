@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::super::protocol::ExportFormat;
 use super::{Owner, Worker};
+use crate::memory::Need;
 use crate::recipe::bytes_text;
 use crate::runs::{Checkpoint, Kept, RunError, TrainingState, copy_run, export_safetensors, transformers};
 
@@ -65,6 +66,9 @@ impl Worker<'_> {
     pub(super) fn export(&mut self, format: ExportFormat, path: &Path) {
         let (model, recipe) = (self.trainer.validation_model(), &self.trainer.recipe().model);
         let tokenizer = &self.trainer.dataset().tokenizer;
+        if let Err(short) = Need::exporting(recipe, tokenizer.vocabulary()).check() {
+            return self.warn(format!("the export failed: {short}"));
+        }
         let exported = match format {
             ExportFormat::Safetensors => export_safetensors(path, &model, recipe, tokenizer).map(|bytes| (bytes, None)),
             ExportFormat::Transformers(family) => {

@@ -11,6 +11,7 @@ use super::super::measuring::{EFFECT_BATCHES, Effects, Mean, Measuring, Subject,
 use super::super::protocol::{Event, Off, RunState, SampleEvent, SampleRequest, Step, View};
 use super::super::timeline::Change;
 use super::{Owner, Sampler, TokenId, Trainer, Worker};
+use crate::memory::Need;
 use crate::model::Gpt;
 use crate::runs::{PreparedCheckpoint, log_roles};
 use crate::text::Dataset;
@@ -56,6 +57,9 @@ impl Worker<'_> {
         let rate = self.spec.attention_per_sec;
         if let Some((step, why)) = show(&mut self.looker, &self.trainer, self.outbox, rate) {
             self.leave_out(step, why);
+        }
+        if let Some(why) = self.looker.take_short() {
+            self.warn(why);
         }
     }
 
@@ -175,6 +179,11 @@ impl Worker<'_> {
     }
 
     fn subject_with_text(&mut self) -> Option<Subject> {
+        let vocabulary = self.trainer.dataset().tokenizer.vocabulary();
+        if let Err(short) = Need::measuring(self.trainer.recipe(), vocabulary).check() {
+            self.warn(short.to_string());
+            return None;
+        }
         let subject = self.subject()?;
         if subject.batches.is_empty() {
             self.warn(self.blocked.clone().unwrap_or_else(|| "there is no validation text to measure on".into()));
@@ -231,6 +240,9 @@ impl Worker<'_> {
             Err(error) => return self.warn(error.to_string()),
         };
         let positions = subject.recipe.context.min(MEAN_TOKENS_MAX);
+        if let Err(short) = Need::looking(&subject.recipe, tokenizer.vocabulary(), positions).check() {
+            return self.warn(short.to_string());
+        }
         let subject = Subject { model, step, ..subject };
         match Mean::new(path.to_owned(), &ids, subject, switches, tokenizer, MEAN_WINDOWS_MAX, positions) {
             Ok(mean) => {
@@ -299,13 +311,14 @@ impl Worker<'_> {
             return;
         }
         let since = Instant::now();
-        let roles = self.looker.roles(&self.trainer);
-        if let Err(error) = log_roles(self.folder.path(), &roles)
-            && !std::mem::replace(&mut self.roles_log_failed, true)
-        {
-            self.warn(format!("what the heads do is no longer written to disk: {error}; training goes on"));
+        if let Some(roles) = self.looker.roles(&self.trainer) {
+            if let Err(error) = log_roles(self.folder.path(), &roles)
+                && !std::mem::replace(&mut self.roles_log_failed, true)
+            {
+                self.warn(format!("what the heads do is no longer written to disk: {error}; training goes on"));
+            }
+            self.outbox.send(Event::Roles(roles));
         }
-        self.outbox.send(Event::Roles(roles));
         if self.timeline.has_room(bytes) {
             let owner = Owner::new(&self.trainer.recipe().model, &self.trainer.dataset().tokenizer);
             let (weights, optimizer) = (self.trainer.validation_model(), self.trainer.optimizer());

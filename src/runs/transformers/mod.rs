@@ -24,6 +24,7 @@ use super::export::PRUNED;
 use super::weights::{Weight, load_weights, shapes_of, weights_of};
 use super::{RunError, RunFolder, folder_beside, put_in_place, read_bounded, write_atomic};
 use crate::lab::protocol::{ExportReport, Family};
+use crate::memory::Need;
 use crate::model::Gpt;
 use crate::recipe::{ModelRecipe, grouped};
 use crate::text::{TOKENIZER_BYTES_MAX, TokenId, Tokenizer, VOCABULARY_MAX};
@@ -73,6 +74,7 @@ pub fn import(folder: &Path, context: Option<usize>, device: &Device) -> Result<
     let tokenizer = tokenizer(folder, vocabulary, &mut notes)?;
     // Before any memory is taken for the model: half-precision numbers are the smallest that are read.
     files::require(folder, 2 * recipe.parameter_count(vocabulary))?;
+    Need::importing(&recipe, vocabulary).check().map_err(|short| RunError::damaged(folder, short))?;
     let model = Gpt::new(&recipe, vocabulary, 0, &device.clone().autodiff());
     let entries = names::entries(family, &recipe, &shapes_of(&model));
     let mut weights = files::read(folder, &entries, &recipe)?;
