@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use super::args::{
     EffectsArguments, ForkArguments, HeadsArguments, LensArguments, OffName, PageArguments, PruneArguments,
 };
+use super::progress::Progress;
 use super::questions::{open, prompt, prompt_of, tell_note};
 use crate::findings::{Page, lens_name};
 use crate::lab::branch;
@@ -58,15 +59,10 @@ pub(super) fn heads(arguments: &HeadsArguments) -> Result<ExitCode> {
 
 pub(super) fn effects(arguments: &EffectsArguments) -> Result<ExitCode> {
     let opened = open(&arguments.model)?;
-    let mut told = 0;
-    let mut progress = |share: f64| {
-        let percent = (100.0 * share) as u32;
-        if percent >= told + 10 {
-            told = percent;
-            eprintln!("{percent} %");
-        }
-    };
-    let found = opened.effects(arguments.off.into(), arguments.text.as_deref(), &mut progress)?;
+    let mut progress = Progress::new("measuring");
+    let text = arguments.text.as_deref();
+    let found = opened.effects(arguments.off.into(), text, &mut |share| progress.tell(share))?;
+    drop(progress);
     if arguments.json {
         let heads: Vec<_> = found.heads.chunks(found.heads_per_layer).collect();
         let (step, off, loss, tokens) = (found.step, found.off, found.loss, found.tokens);

@@ -9,6 +9,7 @@ macro_rules! say {
 
 mod args;
 mod insight;
+mod progress;
 mod questions;
 mod train;
 

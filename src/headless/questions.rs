@@ -10,6 +10,7 @@ use super::args::{
     BenchArguments, BenchKind, DoctorArguments, EvaluateArguments, ExportArguments, Format, ImportArguments,
     ModelArguments, ParityArguments, PromptArguments, SampleArguments,
 };
+use super::progress::Progress;
 use super::train;
 use crate::lab::ask::{self, Moment, Opened, Prompt};
 use crate::lab::bench;
@@ -36,7 +37,10 @@ pub(super) fn open(arguments: &ModelArguments) -> Result<Opened> {
 }
 
 pub(super) fn evaluate(arguments: &EvaluateArguments) -> Result<ExitCode> {
-    let found = open(&arguments.model)?.evaluate(arguments.text.as_deref())?;
+    let opened = open(&arguments.model)?;
+    let mut progress = Progress::new("evaluating");
+    let found = opened.evaluate(arguments.text.as_deref(), &mut |share| progress.tell(share))?;
+    drop(progress);
     if arguments.json {
         say!("{}", serde_json::to_string(&found)?);
     } else {

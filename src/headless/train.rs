@@ -7,14 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail, ensure};
 use serde_json::json;
 
 use super::args::{ResumeArguments, TrainArguments, WindowArguments};
 use crate::lab::desk::open_preset;
 use crate::lab::handle::{Origin, Place, RunHandle, RunSpec};
 use crate::lab::protocol::{
-    Command, DeviceChoice, Event, Outcome, RunState, SampleEvent, SampleRequest, Step, StepReport,
+    Command, DeviceChoice, Event, Outcome, ReadyReport, RunState, SampleEvent, SampleRequest, Step, StepReport,
 };
 use crate::preset::{self, Preset};
 use crate::recipe::{Recipe, SamplingRecipe, TextSource, grouped};
@@ -23,6 +23,7 @@ use crate::recipe::{Recipe, SamplingRecipe, TextSource, grouped};
 const CLOSING_SAMPLE_TOKENS: usize = 200;
 
 pub(super) fn train(arguments: TrainArguments) -> Result<ExitCode> {
+    ensure!(arguments.stop_at != Some(0), "--stop-at 0 lies before the first step: name a later one");
     let mut recipe = recipe_of(arguments.preset.as_deref(), arguments.recipe.as_deref())?;
     if let Some(path) = arguments.text {
         recipe.data.text = TextSource::File(path);
@@ -37,14 +38,14 @@ pub(super) fn train(arguments: TrainArguments) -> Result<ExitCode> {
 }
 
 pub(super) fn resume(arguments: ResumeArguments) -> Result<ExitCode> {
-    let origin = Origin::Open { folder: arguments.run };
+    let origin = Origin::Open { folder: arguments.run, text: None };
     follow(spec(origin, &arguments.device, arguments.insist, arguments.stop_at), arguments.json)
 }
 
 /// What the window would have done, done here: opens the run or trains the default preset.
 pub(super) fn instead_of_window(arguments: WindowArguments) -> Result<ExitCode> {
     let origin = match arguments.open {
-        Some(folder) => Origin::Open { folder },
+        Some(folder) => Origin::Open { folder, text: None },
         None => {
             let Preset { name, recipe, .. } = preset::first();
             Origin::New { recipe: Box::new(recipe), place: Place::Named(name) }
@@ -80,6 +81,7 @@ fn spec(origin: Origin, device: &str, insist: bool, stop_at: Option<u64>) -> Run
         insist,
         stop_at: stop_at.map(Step),
         start_paused: false,
+        despite_memory: true,
         attention_per_sec: 0.0,
     }
 }
@@ -94,8 +96,9 @@ fn follow(spec: RunSpec, json: bool) -> Result<ExitCode> {
             std::process::exit(130);
         }
     });
+    let asked = Asked { opens: matches!(spec.origin, Origin::Open { .. }), stop_at: spec.stop_at };
     let handle = RunHandle::start(spec, Arc::new(|| ()));
-    let ended = tell_all(&handle, &mut Terminal::new(json), &interrupted);
+    let ended = tell_all(&handle, &asked, &mut Terminal::new(json), &interrupted);
     // Also when the output was closed: what was learned is saved first.
     handle.stop_and_wait();
     match ended? {
@@ -104,10 +107,55 @@ fn follow(spec: RunSpec, json: bool) -> Result<ExitCode> {
     }
 }
 
+/// What of the command line's wishes depends on where the run stands.
+struct Asked {
+    /// A run that is there already is to go on.
+    opens: bool,
+    stop_at: Option<Step>,
+}
+
+/// A run that does not go on, and why.
+struct NothingToDo {
+    why: String,
+    /// What was asked for cannot be had.
+    impossible: bool,
+}
+
+impl Asked {
+    /// Whether there is nothing to train in the run that was opened.
+    fn nothing_to_do(&self, ready: &ReadyReport) -> Option<NothingToDo> {
+        let (step, last) = (ready.step, Step(ready.recipe.training.steps));
+        let run = ready.folder.display();
+        let behind = self.stop_at.filter(|stop| *stop < step);
+        if let Some(Step(stop)) = behind {
+            let why = format!("--stop-at {stop} lies behind step {}, where {run} is: name a later step", step.0);
+            return Some(NothingToDo { why, impossible: true });
+        }
+        if self.opens && step >= last {
+            let why = format!(
+                "{run} is finished: all {last} steps are done. To train it further, make a longer run of it: \
+                 headlight fork {run} --step {last} --out NEW --steps MORE (more than {last}), and resume that",
+                last = last.0
+            );
+            return Some(NothingToDo { why, impossible: self.stop_at.is_some_and(|stop| stop > last) });
+        }
+        (self.stop_at == Some(step)).then(|| {
+            let why = format!("{run} is at step {} already, so there is nothing to do", step.0);
+            NothingToDo { why, impossible: false }
+        })
+    }
+}
+
 /// Tells the events up to the last one; returns what went wrong, in words.
-fn tell_all(handle: &RunHandle, terminal: &mut Terminal, interrupted: &AtomicBool) -> Result<Option<String>> {
+fn tell_all(
+    handle: &RunHandle,
+    asked: &Asked,
+    terminal: &mut Terminal,
+    interrupted: &AtomicBool,
+) -> Result<Option<String>> {
     let mut trouble = None;
     let mut stopping = false;
+    let mut rests = false;
     loop {
         if interrupted.load(Ordering::Relaxed) && !std::mem::replace(&mut stopping, true) {
             terminal.note("stopping after a checkpoint…")?;
@@ -122,9 +170,18 @@ fn tell_all(handle: &RunHandle, terminal: &mut Terminal, interrupted: &AtomicBoo
         };
         terminal.tell(&event)?;
         match event {
-            Event::Finished(Outcome::Failed(why)) => return Ok(Some(why)),
+            Event::Finished(Outcome::Failed(why) | Outcome::Tight(why)) => return Ok(Some(why)),
             Event::Finished(Outcome::Stopped) => return Ok(trouble),
-            Event::Ready(ready) => trouble = ready.blocked,
+            Event::Ready(ready) => {
+                let nothing = asked.nothing_to_do(&ready);
+                rests = nothing.is_some();
+                trouble = ready.blocked;
+                match nothing {
+                    Some(NothingToDo { why, impossible: true }) => trouble = Some(why),
+                    Some(NothingToDo { why, .. }) if trouble.is_none() => eprintln!("note: {why}"),
+                    _ => {}
+                }
+            }
             Event::Diverged { message, .. } => {
                 trouble = Some(message);
                 handle.send(Command::Stop);
@@ -133,7 +190,7 @@ fn tell_all(handle: &RunHandle, terminal: &mut Terminal, interrupted: &AtomicBoo
             Event::StateChanged(RunState::Paused) => {
                 handle.send(Command::Stop);
             }
-            Event::StateChanged(RunState::Completed) if !terminal.json => {
+            Event::StateChanged(RunState::Completed) if !terminal.json && !rests => {
                 let settings = terminal.closing_sample();
                 handle.send(Command::Sample(SampleRequest { id: 0, settings }));
             }
@@ -279,7 +336,9 @@ fn print_json(event: &Event) -> Result<()> {
         Event::Warning(text) => line(json!({ "text": text }), "warning"),
         Event::Diverged { step, message } => line(json!({ "step": step, "text": message }), "diverged"),
         Event::Finished(Outcome::Stopped) => line(json!({ "outcome": "stopped" }), "finished"),
-        Event::Finished(Outcome::Failed(why)) => line(json!({ "outcome": "failed", "text": why }), "finished"),
+        Event::Finished(Outcome::Failed(why) | Outcome::Tight(why)) => {
+            line(json!({ "outcome": "failed", "text": why }), "finished")
+        }
         // It is in the run's folder, or the command line does not ask for it.
         Event::Kept { .. }
         | Event::Roles(_)
