@@ -92,7 +92,9 @@ pub fn read(path: &Path, links: Links, most: u64) -> Result<Vec<u8>, FileFault> 
         return Err(FileFault::TooLarge { bytes: length, most });
     }
     let mut bytes = Vec::new();
-    bytes.try_reserve_exact(length as usize).map_err(|_| io::Error::from(ErrorKind::OutOfMemory))?;
+    // A byte more, or the end of the file would not be met without taking twice the memory.
+    let room = usize::try_from(length).unwrap_or(usize::MAX).saturating_add(1);
+    bytes.try_reserve_exact(room).map_err(|_| io::Error::from(ErrorKind::OutOfMemory))?;
     // It may grow meanwhile.
     let read = file.take(most + 1).read_to_end(&mut bytes)? as u64;
     if read > most {

@@ -16,15 +16,16 @@
 //! |---|---|---|
 //! | [`recipe`] | what the user asks for, and every way in which it can be wrong | nothing of ours |
 //! | [`files`] | opening what anybody may have put there | `recipe` |
+//! | [`memory`] | how much memory there is, and whether a job fits | `recipe` |
 //! | [`text`] | corpus, tokenizer, windows, the texts that the program makes itself | `files`, `recipe` |
 //! | [`preset`] | recipes with a commentary, as files | `recipe` |
 //! | [`lab::protocol`] | commands, events and snapshots: plain data | `recipe` |
 //! | [`kernels`] | fused operations for the CPU, each with a plain twin that it must equal | nothing of ours |
 //! | [`model`] | the network, its first weights, what a pass may record | `kernels`, `recipe` |
 //! | [`train`] | trainer, optimizer, probe, sampler: one call at a time | `kernels`, `model`, `text`, `recipe`, `lab::protocol` |
-//! | [`runs`] | run folder, checkpoints, models in and out | `train`, `model`, `text`, `preset`, `files`, `recipe`, `lab::protocol` |
+//! | [`runs`] | run folder, checkpoints, models in and out | `train`, `model`, `text`, `memory`, `preset`, `files`, `recipe`, `lab::protocol` |
 //! | [`device`] | adapters: list, try in a child process, open, explain | `lab::protocol` |
-//! | [`lab`] | the worker thread, the file desk, and single questions | `device`, `runs`, `train`, `model`, `kernels`, `text`, `preset`, `files`, `recipe` |
+//! | [`lab`] | the worker thread, the file desk, and single questions | `device`, `runs`, `train`, `model`, `kernels`, `text`, `memory`, `preset`, `files`, `recipe` |
 //! | [`store`] | what is known of a run | `lab::protocol`, `recipe` |
 //! | [`findings`] | what was measured, as text for other programs: JSON, CSV, a page | `lab::protocol`, `recipe` |
 //! | [`headless`] | the command line | `lab`, `runs`, `findings`, `preset`, `recipe` |
@@ -54,6 +55,7 @@ pub mod findings;
 pub mod headless;
 pub mod kernels;
 pub mod lab;
+pub mod memory;
 pub mod model;
 pub mod preset;
 pub mod recipe;

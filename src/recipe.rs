@@ -21,6 +21,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+mod costs;
 pub mod kept_path;
 mod model;
 
@@ -255,19 +256,6 @@ impl Recipe {
             }
         }
         faults
-    }
-
-    /// Bytes that training takes, roughly: weights, gradient and two moments, and the activations kept for the
-    /// backward pass. An estimate for the user's eyes; nothing is allocated by it.
-    #[must_use]
-    pub fn training_bytes(&self, vocabulary: usize) -> u64 {
-        let model = &self.model;
-        let tokens = (self.training.batch * model.context) as u64;
-        // A block keeps about so many values per token, and five per attention weight (after Korthikanti et al. 2022).
-        let per_token = 18 * model.width + (2 + 2 * model.mlp_inputs()) * model.mlp_width();
-        let per_layer = tokens * per_token as u64 + 5 * tokens * (model.context * model.heads) as u64;
-        let activations = model.layers as u64 * per_layer + 4 * tokens * vocabulary as u64;
-        4 * (4 * model.parameter_count(vocabulary) + activations)
     }
 }
 

@@ -11,6 +11,7 @@ own Python) and a graphics driver (mesa-vulkan-drivers).
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -145,7 +146,16 @@ class Tour:
     def __init__(self, program, pictures, work):
         self.program, self.pictures, self.work = program, pictures, work
         self.home = Path(os.environ["HEADLIGHT_HOME"])
+        self.window = None
         self.screen = Screen()
+
+    def start(self):
+        """A window with the keyboard on it."""
+        with open(self.work / "window.log", "a") as log:
+            self.window = subprocess.Popen([self.program, "--device", "cpu"], stdout=log, stderr=log)
+        xdotool("search", "--sync", "--onlyvisible", "--name", "^Headlight$", "windowfocus")
+        self.screen.see("Train")
+        return self.window
 
     def picture(self, name):
         time.sleep(0.5)
@@ -169,9 +179,8 @@ class Tour:
         keys("ctrl+a")
         xdotool("type", "--delay", 8, path)
 
-    def take(self, window):
-        screen = self.screen
-        screen.see("Train")
+    def take(self):
+        screen, window = self.screen, self.start()
         self.picture("01-started")
 
         screen.click("Train")
@@ -203,6 +212,15 @@ class Tour:
         wait_for("mine.txt in the settings", lambda: "mine.txt" in self.settings())
         screen.see("mine.txt")
         did("the typed path is the text of the next run")
+        wait_for("the path window to close", lambda: not screen.find("Browse…"))
+        keys("ctrl+o")
+        self.type_path(self.work / "min")
+        screen.see("mine.txt, file")
+        keys("Tab")
+        screen.see("A file.")
+        self.picture("05-path-completed")
+        keys("Escape")
+        did("Tab completed a typed path, and its folder was listed")
         self.picture("05-text-opened")
 
         screen.click("Sample", "push button")
@@ -248,6 +266,28 @@ class Tour:
             raise Failed("the program ended with an error")
         did("the run was saved and the window closed")
         subprocess.run([self.program, "evaluate", run], check=True)
+
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            self.signalled(number)
+
+    def signalled(self, number):
+        """What the system says at log-out: the run is saved, and the window closes by itself."""
+        window, before = self.start(), set(self.home.glob("runs/*"))
+        self.screen.click("Train")
+        run = wait_for("a run", lambda: next(iter(set(self.home.glob("runs/*")) - before), None))
+        steps = lambda: [line for line in (run / "metrics.jsonl").read_text().splitlines() if '"kind":"step"' in line]
+        wait_for("40 steps", lambda: (run / "metrics.jsonl").is_file() and len(steps()) >= 40, 60)
+        window.send_signal(number)
+        if window.wait(timeout=30):
+            raise Failed(f"{number.name} ended the program with an error")
+        last = json.loads(steps()[-1])["step"]
+        saved = json.loads(subprocess.check_output([self.program, "evaluate", run, "--json"]))["step"]
+        if saved != last:
+            raise Failed(f"{number.name}: step {last} was trained, and step {saved} saved")
+        resumed = [self.program, "resume", run, "--device", "cpu", "--stop-at", str(last + 1), "--json"]
+        if f'"step":{last + 1}' not in subprocess.check_output(resumed, text=True):
+            raise Failed(f"{number.name}: the run did not go on from step {last}")
+        did(f"{number.name} saved the run at step {last} and closed the window")
 
     def lab(self, run):
         screen = self.screen
@@ -315,6 +355,9 @@ class Tour:
         screen.see("Go on")
         did("Space went on with it, and paused it")
 
+        # The text that was opened meanwhile made the recipe another one than the fork's.
+        screen.see("Opened run")
+        screen.click("Use this recipe")
         screen.click("Learning rate", "spin button", scrolls=True)
         wait_for("the number to be edited", lambda: screen.has_keys("Learning rate", "spin button"))
         keys("ctrl+a")
@@ -361,21 +404,18 @@ def main(program, pictures=None):
         read, write = os.pipe()
         options = ["-displayfd", write, "-screen", "0", "1280x800x24", "-nolisten", "tcp"]
         server = subprocess.Popen(["Xvfb", *map(str, options)], pass_fds=[write], stderr=subprocess.DEVNULL)
-        window = None
+        tour = None
         try:
             os.environ["DISPLAY"] = f":{os.read(read, 16).decode().strip()}"
             tour = Tour(program, pictures, work)
-            with open(work / "window.log", "w") as log:
-                window = subprocess.Popen([program, "--device", "cpu"], stdout=log, stderr=log)
-            xdotool("search", "--sync", "--onlyvisible", "--name", "^Headlight$", "windowfocus")
-            tour.take(window)
+            tour.take()
             did(f"done, pictures in {pictures}")
         except (Failed, subprocess.SubprocessError) as error:
             subprocess.run(["import", "-window", "root", pictures / "failed.png"], check=False)
             print("tour: on the screen:", " | ".join(tour.screen.names()))
             sys.exit(f"tour: {error}\n{(work / 'window.log').read_text()[-2000:]}")
         finally:
-            for process in [window, server]:
+            for process in [tour and tour.window, server]:
                 if process:
                     process.kill()
                     process.wait()

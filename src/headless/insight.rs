@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use super::args::{
     EffectsArguments, ForkArguments, HeadsArguments, LensArguments, OffName, PageArguments, PruneArguments,
 };
+use super::progress::Progress;
 use super::questions::{open, prompt, prompt_of, tell_note};
 use crate::findings::{Page, lens_name};
 use crate::lab::branch;
@@ -58,15 +59,10 @@ pub(super) fn heads(arguments: &HeadsArguments) -> Result<ExitCode> {
 
 pub(super) fn effects(arguments: &EffectsArguments) -> Result<ExitCode> {
     let opened = open(&arguments.model)?;
-    let mut told = 0;
-    let mut progress = |share: f64| {
-        let percent = (100.0 * share) as u32;
-        if percent >= told + 10 {
-            told = percent;
-            tell!("{percent} %");
-        }
-    };
-    let found = opened.effects(arguments.off.into(), arguments.text.as_deref(), &mut progress)?;
+    let mut progress = Progress::new("measuring");
+    let text = arguments.text.as_deref();
+    let found = opened.effects(arguments.off.into(), text, &mut |share| progress.tell(share))?;
+    drop(progress);
     let without = found.heads.iter().chain(&found.mlps).flatten().filter(|effect| !effect.is_finite()).count();
     if without > 0 {
         eprintln!(

@@ -20,6 +20,7 @@ macro_rules! tell {
 
 mod args;
 mod insight;
+mod progress;
 mod questions;
 mod terminal;
 mod train;

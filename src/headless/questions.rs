@@ -11,6 +11,7 @@ use super::args::{
     BenchArguments, BenchKind, DoctorArguments, EvaluateArguments, ExportArguments, Format, ImportArguments,
     ModelArguments, ParityArguments, PromptArguments, SampleArguments,
 };
+use super::progress::Progress;
 use super::terminal::printed;
 use super::train;
 use crate::lab::ask::{self, Moment, Opened, Prompt};
@@ -49,7 +50,10 @@ fn tell_stand_in(run: &Path, kept: Kept) -> Result<()> {
 }
 
 pub(super) fn evaluate(arguments: &EvaluateArguments) -> Result<ExitCode> {
-    let found = open(&arguments.model)?.evaluate(arguments.text.as_deref())?;
+    let opened = open(&arguments.model)?;
+    let mut progress = Progress::new("evaluating");
+    let found = opened.evaluate(arguments.text.as_deref(), &mut |share| progress.tell(share))?;
+    drop(progress);
     if !found.perplexity.is_finite() {
         eprintln!("warning: a loss of {} has a perplexity beyond what a number holds", found.loss);
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail, ensure};
 use serde_json::json;
 
 use super::args::{ResumeArguments, TrainArguments, WindowArguments};
@@ -15,7 +15,7 @@ use super::terminal::printed;
 use crate::lab::desk::open_preset;
 use crate::lab::handle::{Origin, Place, RunHandle, RunSpec};
 use crate::lab::protocol::{
-    Command, DeviceChoice, Event, Outcome, RunState, SampleEvent, SampleRequest, Step, StepReport,
+    Command, DeviceChoice, Event, Outcome, ReadyReport, RunState, SampleEvent, SampleRequest, Step, StepReport,
 };
 use crate::preset::{self, Preset};
 use crate::recipe::{Recipe, SamplingRecipe, TextSource, grouped};
@@ -28,6 +28,7 @@ const OPENING_GRACE: Duration = Duration::from_secs(1);
 const CLOSING_SAMPLE_TOKENS: usize = 200;
 
 pub(super) fn train(arguments: TrainArguments) -> Result<ExitCode> {
+    ensure!(arguments.stop_at != Some(0), "--stop-at 0 lies before the first step: name a later one");
     let mut recipe = recipe_of(arguments.preset.as_deref(), arguments.recipe.as_deref())?;
     if let Some(path) = arguments.text {
         recipe.data.text = TextSource::File(path);
@@ -85,6 +86,7 @@ fn spec(origin: Origin, device: &str, insist: bool, stop_at: Option<u64>) -> Run
         insist,
         stop_at: stop_at.map(Step),
         start_paused: false,
+        despite_memory: true,
         attention_per_sec: 0.0,
     }
 }
@@ -99,8 +101,9 @@ fn follow(spec: RunSpec, json: bool) -> Result<ExitCode> {
             std::process::exit(INTERRUPTED.into());
         }
     });
+    let asked = Asked { opens: matches!(spec.origin, Origin::Open { .. }), stop_at: spec.stop_at };
     let handle = RunHandle::start(spec, Arc::new(|| ()));
-    let ended = tell_all(&handle, &mut Terminal::new(json), &interrupted);
+    let ended = tell_all(&handle, &asked, &mut Terminal::new(json), &interrupted);
     if matches!(ended, Ok(End::Interrupted)) {
         // Nothing is trained yet: there is nothing to wait for.
         return Ok(ExitCode::from(INTERRUPTED));
@@ -110,6 +113,45 @@ fn follow(spec: RunSpec, json: bool) -> Result<ExitCode> {
     match ended? {
         End::Trouble(trouble) => bail!("{trouble}"),
         End::Done | End::Interrupted => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// What of the command line's wishes depends on where the run stands.
+struct Asked {
+    /// A run that is there already is to go on.
+    opens: bool,
+    stop_at: Option<Step>,
+}
+
+/// A run that does not go on, and why.
+struct NothingToDo {
+    why: String,
+    /// What was asked for cannot be had.
+    impossible: bool,
+}
+
+impl Asked {
+    /// Whether there is nothing to train in the run that was opened.
+    fn nothing_to_do(&self, ready: &ReadyReport) -> Option<NothingToDo> {
+        let (step, last) = (ready.step, Step(ready.recipe.training.steps));
+        let run = ready.folder.display();
+        let behind = self.stop_at.filter(|stop| *stop < step);
+        if let Some(Step(stop)) = behind {
+            let why = format!("--stop-at {stop} lies behind step {}, where {run} is: name a later step", step.0);
+            return Some(NothingToDo { why, impossible: true });
+        }
+        if self.opens && step >= last {
+            let why = format!(
+                "{run} is finished: all {last} steps are done. To train it further, make a longer run of it: \
+                 headlight fork {run} --step {last} --out NEW --steps MORE (more than {last}), and resume that",
+                last = last.0
+            );
+            return Some(NothingToDo { why, impossible: self.stop_at.is_some_and(|stop| stop > last) });
+        }
+        (self.stop_at == Some(step)).then(|| {
+            let why = format!("{run} is at step {} already, so there is nothing to do", step.0);
+            NothingToDo { why, impossible: false }
+        })
     }
 }
 
@@ -123,9 +165,9 @@ enum End {
 }
 
 /// Tells the events up to the last one.
-fn tell_all(handle: &RunHandle, terminal: &mut Terminal, interrupted: &AtomicBool) -> Result<End> {
+fn tell_all(handle: &RunHandle, asked: &Asked, terminal: &mut Terminal, interrupted: &AtomicBool) -> Result<End> {
     let mut trouble = None;
-    let (mut stopping, mut ready) = (None, false);
+    let (mut stopping, mut ready, mut rests) = (None, false, false);
     loop {
         if interrupted.load(Ordering::Relaxed) && stopping.is_none() {
             stopping = Some(Instant::now());
@@ -145,15 +187,20 @@ fn tell_all(handle: &RunHandle, terminal: &mut Terminal, interrupted: &AtomicBoo
         terminal.tell(&event)?;
         match event {
             // What went wrong first says more than that it could not be saved then.
-            Event::Finished(Outcome::Failed(why)) => {
+            Event::Finished(Outcome::Failed(why) | Outcome::Tight(why)) => {
                 return Ok(End::Trouble(trouble.map_or_else(|| why.clone(), |first| format!("{first}. {why}"))));
             }
             Event::Finished(Outcome::Stopped) if stopping.is_some() && !ready => return Ok(End::Interrupted),
             Event::Finished(Outcome::Stopped) => return Ok(trouble.map_or(End::Done, End::Trouble)),
             Event::Ready(report) => {
-                ready = true;
-                let named = "Where its text lies elsewhere now: resume with --text";
-                trouble = report.blocked.map(|why| format!("{why}. {named}"));
+                let nothing = asked.nothing_to_do(&report);
+                (ready, rests) = (true, nothing.is_some());
+                trouble = report.blocked;
+                match nothing {
+                    Some(NothingToDo { why, impossible: true }) => trouble = Some(why),
+                    Some(NothingToDo { why, .. }) if trouble.is_none() => eprintln!("note: {why}"),
+                    _ => {}
+                }
             }
             Event::FolderGone { message } => trouble = Some(message),
             Event::Diverged { message, .. } => {
@@ -164,7 +211,7 @@ fn tell_all(handle: &RunHandle, terminal: &mut Terminal, interrupted: &AtomicBoo
             Event::StateChanged(RunState::Paused) => {
                 handle.send(Command::Stop);
             }
-            Event::StateChanged(RunState::Completed) if !terminal.json => {
+            Event::StateChanged(RunState::Completed) if !terminal.json && !rests => {
                 let settings = terminal.closing_sample();
                 handle.send(Command::Sample(SampleRequest { id: 0, settings }));
             }
@@ -324,7 +371,9 @@ fn print_json(event: &Event) -> Result<()> {
         Event::FolderGone { message } => line(json!({ "text": message }), "gone"),
         Event::FolderMoved { folder } => line(json!({ "path": folder.display().to_string() }), "moved"),
         Event::Finished(Outcome::Stopped) => line(json!({ "outcome": "stopped" }), "finished"),
-        Event::Finished(Outcome::Failed(why)) => line(json!({ "outcome": "failed", "text": why }), "finished"),
+        Event::Finished(Outcome::Failed(why) | Outcome::Tight(why)) => {
+            line(json!({ "outcome": "failed", "text": why }), "finished")
+        }
         // It is in the run's folder, or the command line does not ask for it.
         Event::Kept { .. }
         | Event::Roles(_)

@@ -35,7 +35,16 @@ pub(super) fn buffer(count: usize) -> Vec<f32> {
         Some(block)
     };
     let found = if count < SMALLEST { None } else { KEPT.try_with(kept).ok().flatten() };
-    found.unwrap_or_else(|| vec![0.0; count])
+    found.unwrap_or_else(|| fresh(count))
+}
+
+/// New memory. Where there is none the work is broken off; left to the allocator the whole program would end.
+fn fresh(count: usize) -> Vec<f32> {
+    let mut block = Vec::new();
+    let taken = block.try_reserve_exact(count);
+    assert!(taken.is_ok(), "there is not enough memory for {} MB more", count / 250_000);
+    block.resize(count, 0.0);
+    block
 }
 
 /// `count` zeros.

@@ -16,6 +16,7 @@ use super::protocol::{
 };
 use super::trial::Trial;
 use crate::device::{self, Adapter};
+use crate::memory::Need;
 use crate::model::Gpt;
 use crate::recipe::{ModelRecipe, SamplingRecipe, TextSource};
 use crate::runs::{
@@ -23,8 +24,8 @@ use crate::runs::{
 };
 use crate::text::{Dataset, LineEnds, TokenId, Tokenizer, consecutive};
 use crate::train::{
-    Means, Probe, Sampler, Seen, accuracy, evaluate_whole, first_non_finite, first_non_finite_in, proof_tokens, pruned,
-    validation_batches,
+    Means, Probe, Sampler, Seen, accuracy, evaluate_whole, evaluation_batches, first_non_finite, first_non_finite_in,
+    proof_tokens, pruned, validation_batches,
 };
 
 /// The model of a run's last (or best) checkpoint. Training may go on in the folder meanwhile.
@@ -77,24 +78,34 @@ impl Opened {
             Moment::Step(step) => find_snapshot(folder, step)?,
             Moment::Kept(kept) => stand_in(folder, kept)?.path(folder),
         };
-        let trial = Trial::new(&file.recipe.model, file.tokenizer.vocabulary()).to_text();
+        let vocabulary = file.tokenizer.vocabulary();
+        Need::opening(&file.recipe.model, vocabulary).check()?;
+        let trial = Trial::new(&file.recipe.model, vocabulary).to_text();
         let wish = device::Wish { choice, trial: &trial, insist: false };
         let device::Opened { device, trouble, .. } = device::open(wish, &mut |_| (), &mut || true)?;
         let checkpoint = Checkpoint::load(&path, &Owner::new(&file.recipe.model, &file.tokenizer), &device)?;
         Ok(Self { model: checkpoint.model.valid(), file, step: checkpoint.state.step, device, trouble })
     }
 
-    /// Loss over the whole validation part of the run's own text or of another, in windows without overlap.
+    /// Loss over the whole validation part of the run's own text or of another, in windows without overlap. `progress` is
+    /// told the share that is done.
     ///
     /// # Errors
     /// If the text is unreadable, too short, or has characters that the model does not know.
-    pub fn evaluate(&self, text: Option<&Path>) -> Result<Evaluation> {
+    pub fn evaluate(&self, text: Option<&Path>, progress: &mut dyn FnMut(f64)) -> Result<Evaluation> {
         let tokenizer = &self.file.tokenizer;
         let dataset = self.text(text)?;
         let tokens = dataset.validation.len().saturating_sub(1);
         ensure!(tokens > 0, "the validation part of the text is too short to evaluate");
         let (context, validation) = (self.file.recipe.model.context, &dataset.validation);
-        let loss = evaluate_whole(&self.model, validation, context, &self.device, &mut || true).unwrap_or(f64::NAN);
+        Need::evaluating(&self.file.recipe.model, tokenizer.vocabulary()).check()?;
+        let (mut begun, batches) = (0, evaluation_batches(tokens, context));
+        let mut tell = || {
+            progress(begun as f64 / batches as f64);
+            begun += 1;
+            true
+        };
+        let loss = evaluate_whole(&self.model, validation, context, &self.device, &mut tell).unwrap_or(f64::NAN);
         if !loss.is_finite() {
             let found = consecutive(validation, context).find_map(|(inputs, _)| {
                 let ids: Vec<_> = inputs.iter().map(|&id| TokenId(id.into())).collect();
@@ -169,6 +180,7 @@ impl Opened {
     pub fn effects(&self, off: Off, text: Option<&Path>, progress: &mut dyn FnMut(f64)) -> Result<EffectsReport> {
         let dataset = self.text(text)?;
         let recipe = &self.file.recipe;
+        Need::measuring(recipe, self.file.tokenizer.vocabulary()).check()?;
         let batches = validation_batches(recipe, &dataset.validation, EFFECT_BATCHES);
         ensure!(!batches.is_empty(), "the validation part of the text is too short to measure on");
         if let Some(why) = first_non_finite_in(&self.model, &batches[0], &self.device) {
@@ -194,6 +206,8 @@ impl Opened {
     /// # Errors
     /// If they cannot go, or the place is occupied or cannot be written.
     pub fn prune(&self, switches: &Switches, place: &Place) -> Result<PathBuf> {
+        let vocabulary = self.file.tokenizer.vocabulary();
+        Need::forking(&self.file.recipe.model, vocabulary).check()?;
         let means = match switches.need_means() {
             true => {
                 let batch = validation_batches(&self.file.recipe, &self.text(None)?.validation, 1).pop();
@@ -308,6 +322,12 @@ impl Opened {
         Seen { model: &self.model, recipe: &recipe.model, tokenizer, device: &self.device, step: self.step }
     }
 
+    /// Whether the attention on so many tokens fits into the memory.
+    fn require_look(&self, tokens: usize) -> Result<()> {
+        Need::looking(&self.file.recipe.model, self.file.tokenizer.vocabulary(), tokens).check()?;
+        Ok(())
+    }
+
     fn read(&self, prompt: &Prompt) -> Result<Probe> {
         let (tokenizer, context) = (&self.file.tokenizer, self.file.recipe.model.context);
         match prompt {
@@ -320,12 +340,14 @@ impl Opened {
                     length <= context,
                     "the prompt has {length} tokens, the model sees at most {context}: shorten it"
                 );
+                self.require_look(length)?;
                 Ok(Probe::new(text, tokenizer, context))
             }
             Prompt::Ids(ids) => {
                 ensure!(!ids.is_empty(), "no token number was given");
                 let length = ids.len();
                 ensure!(length <= context, "{length} tokens were given, the model sees at most {context}");
+                self.require_look(length)?;
                 let vocabulary = tokenizer.vocabulary();
                 if let Some(wrong) = ids.iter().find(|&&id| id as usize >= vocabulary) {
                     bail!(
@@ -428,6 +450,7 @@ pub fn export(folder: &Path, kept: Kept, format: ExportFormat, to: &Path) -> Res
     }
     let Opened { model, file, device, .. } = opened;
     let (recipe, tokenizer) = (&file.recipe.model, &file.tokenizer);
+    Need::exporting(recipe, tokenizer.vocabulary()).check()?;
     Ok(match format {
         ExportFormat::Transformers(family) => {
             let report = transformers::export(to, family, &model, recipe, tokenizer, &file.around, &device)?;

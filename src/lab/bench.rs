@@ -13,8 +13,9 @@ use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
 use super::handle::{Origin, Place, RunHandle, RunSpec};
-use super::protocol::{DeviceChoice, Event, Step};
+use super::protocol::{DeviceChoice, DeviceClass, Event, Step};
 use super::trial::Trial;
+use crate::memory::Need;
 use crate::recipe::{Recipe, SamplingRecipe};
 use crate::text::{Dataset, dialogues};
 use crate::train::{Sampler, Trainer};
@@ -138,6 +139,7 @@ struct Round {
 fn watch_once(recipe: &Recipe, choice: &DeviceChoice, attention_per_sec: f64, folder: &Path) -> Result<Round> {
     let place = Place::At(folder.to_owned());
     let spec = RunSpec {
+        despite_memory: true,
         origin: Origin::New { recipe: Box::new(recipe.clone()), place },
         device: choice.clone(),
         insist: false,
@@ -190,12 +192,14 @@ fn trainer(recipe: &Recipe, vocabulary: u32, choice: &DeviceChoice) -> Result<(T
     let device::Opened { device, report, trouble } = device::open(wish, &mut |_| (), &mut || true)?;
     ensure!(trouble.is_none(), "{}", trouble.unwrap_or_default());
     let engine = format!("headlight {}, {}", env!("CARGO_PKG_VERSION"), report.engine);
+    let on_processor = report.kind != DeviceClass::Gpu;
+    Need::training(recipe, dataset.tokenizer.vocabulary(), on_processor).check()?;
     Ok((Trainer::new(recipe.clone(), dataset, device), engine))
 }
 
 /// The median of `count` times in ms, without the first ones; the work says `false` when there is no more.
 fn median(count: usize, mut work: impl FnMut() -> Result<bool>) -> Result<f64> {
-    let mut times = Vec::with_capacity(count);
+    let mut times = Vec::new();
     for _ in 0..count {
         let start = Instant::now();
         if !work()? {

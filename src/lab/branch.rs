@@ -8,6 +8,7 @@ use burn::module::Module;
 use super::handle::Place;
 use super::protocol::Step;
 use crate::device;
+use crate::memory::Need;
 use crate::model::Gpt;
 use crate::recipe::{ModelRecipe, Recipe};
 use crate::runs::{
@@ -25,9 +26,9 @@ use crate::train::AdamW;
 /// written.
 pub fn fork(run: &Path, step: Step, place: &Place, changes: Option<&Recipe>) -> Result<PathBuf> {
     let mut file = RunFolder::read(run)?;
-    let snapshot = find_snapshot(run, step)?;
+    Need::forking(&file.recipe.model, file.tokenizer.vocabulary()).check()?;
     let owner = Owner::new(&file.recipe.model, &file.tokenizer);
-    let Checkpoint { model, optimizer, mut state } = Checkpoint::load(&snapshot, &owner, &device::cpu())?;
+    let Checkpoint { model, optimizer, mut state } = moment(run, step, &owner)?;
     // The best so far goes along if it is of the past that both share. What cannot be kept is not the best to beat.
     let best = match Checkpoint::load(&Kept::Best.path(run), &owner, &device::cpu()) {
         Ok(best) => Some(best),
@@ -46,13 +47,17 @@ pub fn fork(run: &Path, step: Step, place: &Place, changes: Option<&Recipe>) -> 
         if let Some(fault) = changed.validate(Some(file.tokenizer.vocabulary())).first() {
             anyhow::bail!("{fault}");
         }
-        let steps = changed.training.steps;
-        ensure!(steps > step.0, "the settings end at step {steps}: a fork from step {} needs more steps", step.0);
         state.learning_rate = changed.training.learning_rate;
         state.final_learning_rate = changed.training.final_learning_rate;
         let data = crate::recipe::DataRecipe { text: file.recipe.data.text, ..changed.data.clone() };
         file.recipe = Recipe { data, ..changed.clone() };
     }
+    let steps = file.recipe.training.steps;
+    ensure!(
+        steps > step.0,
+        "the settings end at step {steps}: a fork from step {} needs more steps (--steps, or Steps in the recipe)",
+        step.0
+    );
     file.parent = Some(Parent { run: std::path::absolute(run)?, step });
     whole(place, |beside| {
         let mut folder = RunFolder::create(beside, file)?;
@@ -61,6 +66,17 @@ pub fn fork(run: &Path, step: Step, place: &Place, changes: Option<&Recipe>) -> 
         save(&folder, Kept::Last, &model.valid(), &optimizer, state)?;
         best.map_or(Ok(()), |best| save(&folder, Kept::Best, &best.model.valid(), &best.optimizer, best.state))
     })
+}
+
+/// A kept step of a run; also its last checkpoint, where the timeline has no room for it.
+fn moment(run: &Path, step: Step, owner: &Owner<'_>) -> Result<Checkpoint> {
+    match find_snapshot(run, step) {
+        Ok(snapshot) => Ok(Checkpoint::load(&snapshot, owner, &device::cpu())?),
+        Err(not_kept) => {
+            let last = Checkpoint::load(&Kept::Last.path(run), owner, &device::cpu()).ok();
+            Ok(last.filter(|last| last.state.step == step).ok_or(not_kept)?)
+        }
+    }
 }
 
 /// Makes a new run of a model from which heads were taken out. It begins at step 0, as an imported model does.

@@ -3,6 +3,8 @@
 //! Jobs go in, answers come out in the order in which they are done. A text that takes long to read steps aside for the
 //! small jobs behind it, and a newer text ends it. Errors are sentences that name the file.
 
+mod listing;
+
 use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -22,6 +24,7 @@ use crate::preset::Preset;
 use crate::recipe::{Recipe, TextSource, bytes_text};
 use crate::{device, runs};
 
+pub use self::listing::{Entry, Listing, Search};
 pub use crate::device::Adapter;
 pub use crate::runs::Curves;
 pub use crate::text::TextSummary;
@@ -75,6 +78,8 @@ pub enum Job {
         /// Where new runs are kept instead of among the user's.
         root: Option<PathBuf>,
     },
+    /// What lies in a folder.
+    List(Search),
 }
 
 /// An answer.
@@ -116,6 +121,10 @@ pub enum Done {
     Looked {
         path: PathBuf,
         kind: PathKind,
+    },
+    Listed {
+        search: Search,
+        listing: Listing,
     },
 }
 
@@ -274,6 +283,11 @@ impl Clerk {
                     self.answer(Done::Failed(format!("the settings were not saved: {why}")));
                 }
             }
+            // A folder on another machine may take its time.
+            Job::List(search) => self.aside("headlight-listing", || {
+                let listing = listing::list(&search);
+                Done::Listed { search, listing }
+            }),
             Job::Look(path) => {
                 let kind = look(&path);
                 self.answer(Done::Looked { path, kind });

@@ -24,6 +24,8 @@ pub struct RunSpec {
     pub stop_at: Option<Step>,
     /// Wait for [`Command::Resume`] or [`Command::Step`] before the first step.
     pub start_paused: bool,
+    /// Start although memory is tight, with a word; else such a run is not begun, and [`Outcome::Tight`] asks.
+    pub despite_memory: bool,
     /// At most so many attention snapshots a second; 0 records none.
     pub attention_per_sec: f64,
 }

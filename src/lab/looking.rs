@@ -8,6 +8,7 @@ use burn::module::Module;
 use burn::tensor::Device;
 
 use super::protocol::{AttentionSnapshot, Look, Pin, RoleReport, Step, View};
+use crate::memory::Need;
 use crate::model::Gpt;
 use crate::runs::{Checkpoint, Kept, Owner, RunFile, RunFolder, find_snapshot};
 use crate::text::Batch;
@@ -45,6 +46,9 @@ pub(super) struct Looker {
     /// On which means are measured; `None` where there is no validation text.
     batch: Option<Batch>,
     pinned: Option<(Pin, Result<Arc<AttentionSnapshot>, String>)>,
+    /// Why the probe is not looked at, not told yet; and whether it was told.
+    short: Option<String>,
+    short_told: bool,
 }
 
 impl Looker {
@@ -63,6 +67,8 @@ impl Looker {
             means: None,
             batch: trainer.validation_batches(1).pop(),
             pinned: None,
+            short: None,
+            short_told: false,
         }
     }
 
@@ -115,6 +121,7 @@ impl Looker {
         text.clone_into(&mut self.file.recipe.data.probe);
         self.probe = probe_of(&self.file, text);
         self.pinned = None;
+        self.short_told = false;
         if self.batch.is_none() {
             // They were measured on the older probe.
             self.means = None;
@@ -213,6 +220,11 @@ impl Looker {
         }
         let started = Instant::now();
         self.stale = false;
+        if let Err(short) = self.need(&self.file).check() {
+            let told = std::mem::replace(&mut self.short_told, true);
+            self.short = (!told).then(|| short.to_string());
+            return None;
+        }
         let (model, step) = match self.viewed(trainer) {
             Ok(viewed) => viewed,
             Err(fault) => {
@@ -231,11 +243,22 @@ impl Looker {
         Some(Ok(look))
     }
 
-    /// What every head of the running model does now.
-    pub fn roles(&self, trainer: &Trainer) -> RoleReport {
+    /// Why there is no look, if that is news.
+    pub fn take_short(&mut self) -> Option<String> {
+        self.short.take()
+    }
+
+    /// What a look at the probe takes in a run.
+    fn need(&self, file: &RunFile) -> Need {
+        Need::looking(&file.recipe.model, file.tokenizer.vocabulary(), self.probe.ids.len())
+    }
+
+    /// What every head of the running model does now; nothing where memory is short.
+    pub fn roles(&self, trainer: &Trainer) -> Option<RoleReport> {
+        self.need(&self.file).check().ok()?;
         let model = trainer.validation_model();
         let seen = self.seen(&model, trainer.step_count());
-        seen.roles(&seen.attention(&self.probe), &self.probe.ids)
+        Some(seen.roles(&seen.attention(&self.probe), &self.probe.ids))
     }
 
     /// Where the running model's numbers stop being finite, in words: on the probe, which stands in for other texts.
@@ -280,6 +303,8 @@ impl Looker {
             Some(step) => find_snapshot(run, step).map_err(|error| error.to_string())?,
             None => Kept::Last.path(run),
         };
+        let need = Need::opening(&other.recipe.model, other.tokenizer.vocabulary()).beside(&self.need(&other));
+        need.check().map_err(|short| format!("{name}: {short}"))?;
         let owner = Owner::new(&other.recipe.model, &other.tokenizer);
         let checkpoint = Checkpoint::load(&path, &owner, &self.device).map_err(|error| error.to_string())?;
         let (model, step, device) = (checkpoint.model.valid(), checkpoint.state.step, &self.device);

@@ -230,6 +230,8 @@ pub enum Outcome {
     Stopped,
     /// It could not start or go on, and why.
     Failed(String),
+    /// It was not begun: memory is tight, in a sentence with the numbers. It can be started all the same.
+    Tight(String),
 }
 
 /// Which device was taken, and why. `name` is the adapter's or processor's.

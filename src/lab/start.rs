@@ -9,10 +9,11 @@ use burn::tensor::Device;
 
 use super::channel::{Inbox, Outbox};
 use super::handle::{Origin, Place, RunSpec};
-use super::protocol::{DeviceReport, Event, RunState};
+use super::protocol::{DeviceClass, DeviceReport, Event, RunState};
 use super::trial::Trial;
 
 use crate::device::{self, DeviceError};
+use crate::memory::{Need, Tight};
 use crate::recipe::{ModelRecipe, Recipe, TextSource};
 use crate::runs::{
     Checkpoint, Curves, Kept, Owner, RunError, RunFile, RunFolder, TrainingState, default_root, new_folder, read_curves,
@@ -33,6 +34,11 @@ pub(super) struct Opened {
     /// The last checkpoint is there and no good: what is saved next must not replace it.
     pub last_is_damaged: bool,
 }
+
+/// A run that fits into the memory only barely, and was not told to start all the same.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct AskFirst(pub String);
 
 /// Opens what `spec` asks for; `None` when it was called off meanwhile.
 pub(super) fn open(spec: &RunSpec, outbox: &Outbox, inbox: &mut Inbox<'_>) -> Result<Option<Opened>> {
@@ -63,7 +69,12 @@ fn create(recipe: &Recipe, place: &Place, spec: &RunSpec, outbox: &Outbox, inbox
     let dataset = telling(&source, outbox, inbox, |progress| Dataset::read(&source, None, progress))?;
     refuse_faults(&recipe, Some(dataset.tokenizer.vocabulary()))?;
     dataset.require(recipe.model.context, Path::new(&recipe.data.text.to_string()))?;
-    let (device, report) = open_device(spec, &recipe.model, dataset.tokenizer.vocabulary(), outbox, inbox)?;
+    let vocabulary = dataset.tokenizer.vocabulary();
+    // Whatever computes, the weights come and go through the processor's memory.
+    Need::training(&recipe, vocabulary, false).check()?;
+    let (device, report) = open_device(spec, &recipe.model, vocabulary, outbox, inbox)?;
+    let tight = Need::training(&recipe, vocabulary, report.kind != DeviceClass::Gpu).check()?;
+    tell_tight(tight, spec, outbox)?;
     let path = match place {
         Place::At(path) => path.clone(),
         Place::Named(name) => new_folder(&default_root(), name),
@@ -83,9 +94,23 @@ fn reopen(path: &Path, text: Option<&Path>, spec: &RunSpec, outbox: &Outbox, inb
         Err(error) => (Dataset::empty(folder.file.tokenizer.clone()), Some(format!("{error:#}"))),
     };
     let RunFile { recipe, tokenizer, .. } = &folder.file;
-    let blocked =
-        blocked.map(|why| format!("training cannot go on in this run: {why}. Looking and sampling still work"));
-    let (device, report) = open_device(spec, &recipe.model, tokenizer.vocabulary(), outbox, inbox)?;
+    let of_file = matches!(recipe.data.text, TextSource::File(_));
+    let blocked = blocked.map(|why| match of_file {
+        true => format!("{}. Where its text lies elsewhere now: resume with --text", only_looked_at(&why)),
+        false => only_looked_at(&why),
+    });
+    let vocabulary = tokenizer.vocabulary();
+    Need::opening(&recipe.model, vocabulary).check()?;
+    let (device, report) = open_device(spec, &recipe.model, vocabulary, outbox, inbox)?;
+    let blocked = match Need::training(recipe, vocabulary, report.kind != DeviceClass::Gpu).check() {
+        Err(why) if blocked.is_none() => Some(only_looked_at(&why)),
+        // A run that may only be looked at takes no more.
+        Ok(Some(tight)) if blocked.is_none() => {
+            outbox.send(Event::Warning(tight.to_string()));
+            None
+        }
+        _ => blocked,
+    };
     let (checkpoint, last_is_damaged) = match load_last_good(&folder, &device, outbox)? {
         Some(found) => (Some(found.checkpoint), found.last_is_damaged),
         None => (None, false),
@@ -101,6 +126,23 @@ fn reopen(path: &Path, text: Option<&Path>, spec: &RunSpec, outbox: &Outbox, inb
     let state = checkpoint.as_ref().map(|checkpoint| checkpoint.state);
     let trainer = trainer_at(recipe.clone(), Arc::new(dataset), &device, checkpoint);
     Ok(Opened { trainer, folder, device, report, history, blocked, state, last_is_damaged })
+}
+
+/// Why a run does not train, in a sentence.
+fn only_looked_at(why: &dyn std::fmt::Display) -> String {
+    format!("training cannot go on in this run: {why}. Looking and sampling still work")
+}
+
+/// Says that memory is tight, or asks first.
+fn tell_tight(tight: Option<Tight>, spec: &RunSpec, outbox: &Outbox) -> Result<()> {
+    match tight {
+        Some(tight) if !spec.despite_memory => Err(AskFirst(tight.to_string()).into()),
+        Some(tight) => {
+            outbox.send(Event::Warning(tight.to_string()));
+            Ok(())
+        }
+        None => Ok(()),
+    }
 }
 
 /// The text that the run learned from, from where it was or from where it is said to lie now: then the recipe says so too.
@@ -214,7 +256,12 @@ fn telling(
     outbox: &Outbox,
     inbox: &mut Inbox<'_>,
     read: impl FnOnce(&mut dyn FnMut(Progress) -> bool) -> Result<Dataset, TextError>,
-) -> Result<Dataset, TextError> {
+) -> Result<Dataset> {
+    if let TextSource::File(path) = source
+        && let Ok(metadata) = std::fs::metadata(path)
+    {
+        Need::text(source, metadata.len()).check()?;
+    }
     let mut told = Instant::now();
     read(&mut |progress: Progress| {
         if told.elapsed() > Duration::from_millis(100) {
@@ -224,4 +271,40 @@ fn telling(
         }
         inbox.goes_on()
     })
+    .map_err(Into::into)
+}
+
+#[cfg(test)]
+mod tests {
+    use crossbeam_channel::bounded;
+
+    use super::*;
+    use crate::lab::protocol::{DeviceChoice, LookSlot};
+    use crate::memory::Free;
+    use crate::preset;
+
+    #[test]
+    fn a_run_that_barely_fits_asks_first_or_says_so() {
+        let mut recipe = preset::first().recipe;
+        recipe.training.batch = 512;
+        let need = Need::training(&recipe, 65, true);
+        let tight = || need.weigh(Some(Free::of(need.bytes + 1))).expect("it fits");
+        assert!(tight().is_some() && need.weigh(Some(Free::of(need.bytes - 1))).is_err());
+        let (events, told) = bounded(4);
+        let outbox = Outbox::new(events, LookSlot::default(), Arc::new(|| ()));
+        let spec = |despite_memory| RunSpec {
+            origin: Origin::New { recipe: Box::new(recipe.clone()), place: Place::Named("none".into()) },
+            device: DeviceChoice::Cpu,
+            insist: false,
+            stop_at: None,
+            start_paused: true,
+            despite_memory,
+            attention_per_sec: 0.0,
+        };
+        let asked = tell_tight(tight(), &spec(false), &outbox).expect_err("it asks");
+        assert!(asked.is::<AskFirst>() && asked.to_string().contains("training this recipe needs about"), "{asked}");
+        tell_tight(tight(), &spec(true), &outbox).expect("it starts");
+        assert!(matches!(told.try_recv(), Ok(Event::Warning(why)) if why.contains("are free")));
+        assert!(told.try_recv().is_err());
+    }
 }

@@ -19,6 +19,7 @@ use super::protocol::{
 };
 use super::start::{self, Opened};
 use super::timeline::Timeline;
+use crate::memory::Need;
 use crate::runs::{Gap, Kept, Owner, RunFolder, read_roles};
 use crate::text::TokenId;
 use crate::train::{Sampler, Trainer, evaluate_whole};
@@ -32,6 +33,7 @@ pub(super) fn run(spec: RunSpec, outbox: &Outbox, commands: &Receiver<Command>) 
     match start::open(&spec, outbox, &mut inbox) {
         Ok(Some(opened)) => Worker::new(spec, opened, outbox).work(&mut inbox),
         Ok(None) => Outcome::Stopped,
+        Err(error) if error.is::<start::AskFirst>() => Outcome::Tight(error.to_string()),
         Err(error) => Outcome::Failed(format!("{error:#}")),
     }
 }
@@ -195,6 +197,10 @@ impl<'a> Worker<'a> {
             Command::Pause => {
                 if self.state == RunState::Training {
                     self.enter(RunState::Paused);
+                    // Nobody knows for how long.
+                    if self.unsaved {
+                        self.save_checkpoint();
+                    }
                 }
             }
             Command::Resume => self.resume(),
@@ -408,6 +414,10 @@ impl<'a> Worker<'a> {
         let tokens = dataset.validation.len().saturating_sub(1);
         if tokens == 0 {
             return self.warn(self.blocked.clone().unwrap_or_else(|| "there is no validation text".into()));
+        }
+        let need = Need::evaluating(&self.trainer.recipe().model, dataset.tokenizer.vocabulary());
+        if let Err(short) = need.check() {
+            return self.warn(short.to_string());
         }
         self.outbox.send(Event::Preparing("reading the whole validation text…".into()));
         let found = self.beside_views(inbox, |trainer, goes_on| {

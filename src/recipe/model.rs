@@ -1,5 +1,6 @@
 //! The shape of the network, as plain data: the choices in which GPT-2, OPT, Llama and Phi-3 differ.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::de::value::MapAccessDeserializer;
@@ -168,7 +169,7 @@ impl ModelRecipe {
     /// Values that a token's query, key and value take together, over all heads of a layer without pruned ones.
     #[must_use]
     pub fn query_key_value_width(&self) -> usize {
-        self.width + 2 * self.key_value_heads() * self.head_width()
+        self.width.saturating_add(self.key_value_heads().saturating_mul(self.head_width()).saturating_mul(2))
     }
 
     /// The heads that a layer has, by their numbers as if none were pruned.
@@ -215,7 +216,7 @@ impl ModelRecipe {
     /// Values between the two layers of the MLP.
     #[must_use]
     pub fn mlp_width(&self) -> usize {
-        self.mlp_width.unwrap_or(4 * self.width)
+        self.mlp_width.unwrap_or(self.width.saturating_mul(4))
     }
 
     /// Matrices that lead into the MLP: a gated one has two.
@@ -231,15 +232,16 @@ impl ModelRecipe {
             [self.width, self.mlp_width(), self.query_key_value_width(), self.mlp_inputs()].map(|size| size as u64);
         let vocabulary = vocabulary as u64;
         let bias = |present: bool, size: u64| if present { size } else { 0 };
+        let matrix = |rows: u64, columns: u64, biases: u64| rows.saturating_mul(columns).saturating_add(biases);
         WeightCounts {
-            token_embedding: vocabulary * width,
-            position_embedding: bias(self.position == Position::Learned, self.context as u64 * width),
-            norm: width + bias(self.biases.norms, width),
-            query_key_value: width * joined + bias(self.biases.query_key_value, joined),
-            projection: width * width + bias(self.biases.projection, width),
-            mlp_in: inputs * (width * hidden + bias(self.biases.mlp, hidden)),
-            mlp_out: hidden * width + bias(self.biases.mlp, width),
-            head: bias(!self.tied_head, vocabulary * width + bias(self.biases.head, vocabulary)),
+            token_embedding: matrix(vocabulary, width, 0),
+            position_embedding: bias(self.position == Position::Learned, matrix(self.context as u64, width, 0)),
+            norm: width.saturating_add(bias(self.biases.norms, width)),
+            query_key_value: matrix(width, joined, bias(self.biases.query_key_value, joined)),
+            projection: matrix(width, width, bias(self.biases.projection, width)),
+            mlp_in: matrix(width, hidden, bias(self.biases.mlp, hidden)).saturating_mul(inputs),
+            mlp_out: matrix(hidden, width, bias(self.biases.mlp, width)),
+            head: bias(!self.tied_head, matrix(vocabulary, width, bias(self.biases.head, vocabulary))),
         }
     }
 
@@ -247,22 +249,23 @@ impl ModelRecipe {
     #[must_use]
     pub fn parameter_count(&self, vocabulary: usize) -> u64 {
         let weights = self.weights(vocabulary);
-        let outside = weights.token_embedding + weights.position_embedding + weights.norm + weights.head;
-        let input = (self.width + usize::from(self.biases.query_key_value)) * self.head_width();
-        let pruned: usize = (0..self.layers)
-            .map(|layer| {
-                let (heads, groups) = self.head_counts(layer);
-                let (heads, groups) = (self.heads - heads, self.key_value_heads() - groups);
-                heads * (input + self.head_width() * self.width) + 2 * groups * input
-            })
-            .sum();
-        outside + self.layers as u64 * weights.block() - pruned as u64
+        let outside = [weights.token_embedding, weights.position_embedding, weights.norm, weights.head];
+        let outside = outside.into_iter().fold(0, u64::saturating_add);
+        let input = self.width.saturating_add(usize::from(self.biases.query_key_value));
+        let input = input.saturating_mul(self.head_width());
+        let lacking: BTreeSet<usize> = self.pruned.iter().map(|&(layer, _)| layer).collect();
+        let pruned = lacking.into_iter().map(|layer| {
+            let (heads, groups) = self.head_counts(layer);
+            let (heads, groups) = (self.heads - heads, self.key_value_heads() - groups);
+            (heads * (input + self.head_width() * self.width) + 2 * groups * input) as u64
+        });
+        outside.saturating_add((self.layers as u64).saturating_mul(weights.block())) - pruned.sum::<u64>()
     }
 
     /// Bytes of the weights in a file (32-bit floats).
     #[must_use]
     pub fn file_bytes(&self, vocabulary: usize) -> u64 {
-        4 * self.parameter_count(vocabulary)
+        self.parameter_count(vocabulary).saturating_mul(4)
     }
 
     pub(super) fn judge(&self, faults: &mut Vec<Fault>) {
@@ -341,7 +344,8 @@ impl WeightCounts {
     /// One block.
     #[must_use]
     pub const fn block(&self) -> u64 {
-        2 * self.norm + self.query_key_value + self.projection + self.mlp_in + self.mlp_out
+        let attention = self.query_key_value.saturating_add(self.projection);
+        self.norm.saturating_mul(2).saturating_add(attention).saturating_add(self.mlp_in).saturating_add(self.mlp_out)
     }
 }
 

@@ -246,6 +246,7 @@ impl RunStore {
                 match &outcome {
                     Outcome::Stopped => self.write(Level::Info, false, "the run has ended".into()),
                     Outcome::Failed(why) => self.write(Level::Error, true, why.clone()),
+                    Outcome::Tight(why) => self.write(Level::Warning, false, why.clone()),
                 }
                 self.state = None;
                 self.preparing = None;

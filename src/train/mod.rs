@@ -37,4 +37,4 @@ pub use look::{Means, Seen, likeliest, pruned, switched};
 pub use optimizer::{AdamW, FlatGradients, Moments};
 pub use probe::{Probe, logits};
 pub use sampler::{Sampler, distribution};
-pub use trainer::{NotFinite, Trainer, batch_loss, evaluate_whole, ids_tensor, validation_batches};
+pub use trainer::{NotFinite, Trainer, batch_loss, evaluate_whole, evaluation_batches, ids_tensor, validation_batches};

@@ -227,6 +227,15 @@ pub fn validation_batches(recipe: &Recipe, tokens: &[u16], count: usize) -> Vec<
     (0..count).map(|_| random_batch(tokens, rows, context, &mut rng)).collect()
 }
 
+/// Windows of a whole text that are read at once.
+const WHOLE_ROWS: usize = 16;
+
+/// How many batches [`evaluate_whole`] takes for so many predicted tokens.
+#[must_use]
+pub const fn evaluation_batches(tokens: usize, context: usize) -> usize {
+    (tokens / context).div_ceil(WHOLE_ROWS) + (!tokens.is_multiple_of(context)) as usize
+}
+
 /// Mean loss over a whole text in windows without overlap, in nats a token, each token but the first predicted once.
 /// Asked before each batch, `goes_on` can call it off, and then there is no answer.
 pub fn evaluate_whole(
@@ -236,11 +245,12 @@ pub fn evaluate_whole(
     device: &Device,
     goes_on: &mut dyn FnMut() -> bool,
 ) -> Option<f64> {
-    const ROWS: usize = 16;
     let windows: Vec<_> = consecutive(tokens, context).collect();
     let (mut total, mut count) = (0.0, 0);
     // Only the last window can be shorter: it makes a batch of its own.
-    for batch in windows.chunk_by(|before, after| before.0.len() == after.0.len()).flat_map(|same| same.chunks(ROWS)) {
+    for batch in
+        windows.chunk_by(|before, after| before.0.len() == after.0.len()).flat_map(|same| same.chunks(WHOLE_ROWS))
+    {
         if !goes_on() {
             return None;
         }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::layout::Pane;
 use super::timeline::Move;
 use crate::findings::Finding;
+use crate::lab::desk::Search;
 use crate::lab::protocol::{DeviceChoice, ExportFormat, HeadId, Off, Step, View};
 use crate::preset::Preset;
 use crate::recipe::{Recipe, SamplingRecipe, TextSource};
@@ -42,13 +43,23 @@ pub enum Action {
     StopMeasuring,
     /// A new run of the viewed model without the heads that are switched off.
     Prune,
+    /// Asks how many steps a run is to have that goes on from this one, which is finished; and makes it.
+    AskLonger,
+    ForkLonger {
+        steps: u64,
+    },
     /// A new run that goes on from a kept step; with the draft's training and sampling, or as it was.
     Fork {
         step: Step,
         changed: bool,
     },
 
+    /// Starts the run that was not begun, as memory is tight.
+    StartAnyway,
+
     // The draft that the next run is made from.
+    /// Makes the recipe of the run that was opened the draft.
+    UseRunRecipe,
     EditRecipe(Box<Recipe>),
     EditSampling(Box<SamplingRecipe>),
     UsePreset(Box<Preset>),
@@ -77,11 +88,12 @@ pub enum Action {
     ResetLayout,
     /// Brings a pane into sight, or hides it when it is.
     TogglePane(Pane),
-    /// The path window asks what a typed path leads to.
+    /// The path window asks what a typed path leads to, and what lies beside it.
     LookAt(PathBuf),
+    ListFolder(Search),
     ClosePicker,
     Quit,
-    /// The answers to the question before something that ends a run.
+    /// The answers to the question before something that ends a run; the latter is a no to any question.
     EndRun,
     KeepRun,
 }
@@ -101,6 +113,8 @@ pub enum PickPurpose {
     MeanAttention,
     /// A run to compare this one's attention with.
     PinRun,
+    /// Where the text of the run that is there lies now.
+    MovedText,
     SavePreset,
     Export(ExportFormat),
     /// Where a run goes on that lost its folder.

@@ -7,7 +7,7 @@ use super::app::{AfterEnd, App};
 use super::draft::{Candidate, TextState, file_name, slug};
 use super::loss_view::Overlay;
 use super::menus::Phase;
-use super::question::Question;
+use super::question::{Asked, Question};
 use super::settings::remember;
 use crate::lab::desk::{Done, Job, PathKind};
 use crate::lab::handle::Place;
@@ -99,6 +99,11 @@ impl App {
             }
             Done::Failed(why) => self.store.note(Level::Warning, why),
             Done::Looked { path, kind } => self.looked(path, kind),
+            Done::Listed { search, listing } => {
+                if let Some(picker) = &mut self.picker {
+                    picker.listed(search, listing);
+                }
+            }
         }
     }
 
@@ -139,9 +144,9 @@ impl App {
             PathKind::Model => return self.import(folder),
             PathKind::Folder => format!("{name} is no run's folder: it holds no recipe.ron"),
             PathKind::Run if self.phase() == Phase::Training => {
-                return self.question = Some(Question::new(AfterEnd::Open(folder)));
+                return self.question = Some(Question::new(Asked::End(AfterEnd::Open { folder, text: None })));
             }
-            PathKind::Run => return self.end_run(AfterEnd::Open(folder)),
+            PathKind::Run => return self.end_run(AfterEnd::Open { folder, text: None }),
         };
         self.store.note(Level::Error, why);
     }

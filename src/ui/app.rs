@@ -14,7 +14,7 @@ use super::actions::Action;
 use super::architecture_view;
 use super::attention_view::{AttentionState, AttentionView};
 use super::dialogs::PathDialog;
-use super::draft::Draft;
+use super::draft::{Draft, file_name};
 use super::layout::{Layout, Pane};
 use super::lens_view::LensView;
 use super::loss_view::{LossView, Overlay};
@@ -24,17 +24,18 @@ use super::notices::{self, Notices};
 use super::parity::{self, Parity};
 use super::picture::Picture;
 use super::question::{self, Question};
-use super::recipe_panel::{self, RecipeState};
+use super::recipe_panel::{self, OpenedRun, RecipeState};
 use super::roles_view::RolesView;
 use super::sample_view::SampleView;
 use super::settings::{Loaded, Settings};
 use super::takeaway;
+use super::termination::Termination;
 use super::theme;
 use super::timeline::{self, TimelineView};
 use super::tokens_view::TokensView;
 use super::transport::{self, TransportState};
 use crate::lab::desk::{Adapter, Desk, Job};
-use crate::lab::handle::{RunHandle, Wake};
+use crate::lab::handle::{Origin, RunHandle, Wake};
 use crate::lab::protocol::{AttentionSnapshot, Command, DeviceChoice, Event, HeadId, Look, RunState, View, Wants};
 use crate::preset::{self, Preset};
 use crate::recipe::{Fault, Recipe};
@@ -55,6 +56,8 @@ pub struct AppOptions {
     pub device: Option<DeviceChoice>,
     /// A run folder to open at once.
     pub open: Option<PathBuf>,
+    /// Whether the system asks the program to end.
+    pub termination: Termination,
     /// Where new runs are kept instead of among the user's runs: for tests and pictures.
     pub runs_root: Option<PathBuf>,
 }
@@ -65,8 +68,10 @@ pub(super) struct ActiveRun {
     pub handle: RunHandle,
     /// What it was made from, with what it took over since. Its probe and sampling are those on the screen.
     pub recipe: Recipe,
-    /// Opened from its folder: the draft becomes its recipe.
+    /// Opened from its folder.
     pub opened: bool,
+    /// The draft is another recipe: the run was opened to be looked at.
+    pub apart: bool,
     /// Changed, and not handed over yet.
     pub rate_unsent: bool,
     pub probe_unsent: bool,
@@ -80,8 +85,24 @@ pub(super) struct ActiveRun {
 pub(super) enum AfterEnd {
     /// The curves go, the next Train starts anew.
     Clear,
-    Open(PathBuf),
+    Open {
+        folder: PathBuf,
+        /// Where its text lies now, if that was moved.
+        text: Option<PathBuf>,
+    },
     Close,
+}
+
+/// How a run was started, to start it again.
+#[derive(Debug, Clone)]
+pub(super) struct Start {
+    pub origin: Origin,
+    pub paused: bool,
+    pub opened: bool,
+    /// One step was asked for.
+    pub steps_once: bool,
+    /// Also where memory is tight.
+    pub despite_memory: bool,
 }
 
 /// Where the closing of the window stands.
@@ -100,6 +121,8 @@ pub struct App {
     pub(super) wake: Wake,
     pub(super) store: RunStore,
     pub(super) run: Option<ActiveRun>,
+    /// How the newest run was started.
+    pub(super) started: Option<Start>,
     pub(super) desk: Option<Desk>,
     pub(super) draft: Draft,
     pub(super) presets: Vec<Preset>,
@@ -136,6 +159,7 @@ pub struct App {
     pub(super) shortcuts_shown: bool,
     pub(super) about_shown: bool,
     pub(super) closing: Closing,
+    pub(super) termination: Termination,
     pub(super) parity: Parity,
     pub(super) samples: u64,
     pub(super) runs_root: Option<PathBuf>,
@@ -164,6 +188,7 @@ impl App {
             wake,
             store: RunStore::default(),
             run: None,
+            started: None,
             desk: Some(desk),
             draft,
             presets,
@@ -194,6 +219,7 @@ impl App {
             shortcuts_shown: false,
             about_shown: false,
             closing: Closing::No,
+            termination: options.termination,
             parity: Parity::default(),
             samples: 0,
             runs_root: options.runs_root,
@@ -284,6 +310,9 @@ impl App {
             self.apply(action);
         }
         self.look_after_settings(ctx);
+        if self.termination.is_asked() {
+            self.terminate();
+        }
         if ctx.input(|input| input.viewport().close_requested()) && self.close_requested() {
             ctx.send_viewport_cmd(egui::ViewportCommand::CancelClose);
         }
@@ -372,6 +401,20 @@ impl App {
         }
     }
 
+    /// Saves what there is, and waits for it.
+    fn finish(&mut self) {
+        // Still there if the window was taken away without asking.
+        if let Some(run) = self.run.take() {
+            run.handle.stop_and_wait();
+        }
+        if self.desk.is_some() {
+            self.write_settings();
+        }
+        if let Some(desk) = self.desk.take() {
+            desk.finish(FINISH_LIMIT);
+        }
+    }
+
     fn write_settings(&mut self) {
         let Some(path) = self.settings_path.clone() else { return };
         let settings = self.settings_now();
@@ -399,7 +442,8 @@ impl App {
         });
         let panel = panel.inner_margin(Margin { left: 10, right: 10, top: 4, bottom: 10 });
         Panel::top("transport").frame(panel).show_separator_line(false).show(ui, |ui| {
-            let state = TransportState { store: &self.store, situation, draft: &self.draft.recipe };
+            let last_run = self.settings.recent_runs.first().map(PathBuf::as_path);
+            let state = TransportState { store: &self.store, situation, draft: &self.draft.recipe, last_run };
             actions.extend(transport::ui(ui, &state));
         });
         actions
@@ -426,7 +470,14 @@ impl App {
             ..
         } = self;
         let on_screen = run.as_ref().map_or(&draft.recipe, |run| &run.recipe);
-        let run_recipe = store.ready.as_ref().filter(|_| run.is_some()).map(|_| on_screen);
+        let apart = run.as_ref().is_some_and(|run| run.apart);
+        let of_run = store.ready.as_ref().filter(|_| run.is_some());
+        let run_recipe = of_run.filter(|_| !apart).map(|_| on_screen);
+        let opened = of_run.filter(|_| apart).map(|ready| OpenedRun {
+            name: file_name(&ready.folder),
+            recipe: on_screen,
+            vocabulary: ready.vocabulary,
+        });
         let ready = store.ready.as_ref().map(|ready| ready.vocabulary);
         let vocabulary = draft.vocabulary_beside(run_recipe.zip(ready));
         let view = &settings.view;
@@ -438,7 +489,8 @@ impl App {
                 Pane::Recipe => {
                     let recent_texts = &settings.recent_texts;
                     let run = run_recipe;
-                    recipe_panel::ui(ui, &RecipeState { draft, vocabulary, presets, faults, run, recent_texts })
+                    let opened = opened.as_ref();
+                    recipe_panel::ui(ui, &RecipeState { draft, vocabulary, presets, faults, run, opened, recent_texts })
                 }
                 Pane::Loss => loss_view.ui(ui, store, view, overlays, looked.step),
                 Pane::Heads => {
@@ -451,7 +503,10 @@ impl App {
                 Pane::Lens => lens_view.ui(ui, store, view),
                 Pane::Roles => roles_view.ui(ui, store, view, looked),
                 Pane::Architecture => {
-                    architecture_view::ui(ui, &draft.recipe, vocabulary);
+                    match &opened {
+                        Some(opened) => architecture_view::ui(ui, opened.recipe, Some(opened.vocabulary)),
+                        None => architecture_view::ui(ui, &draft.recipe, vocabulary),
+                    }
                     Vec::new()
                 }
                 Pane::Sample => {
@@ -525,6 +580,13 @@ impl App {
     }
 }
 
+/// Also where the window system is gone before the window was closed.
+impl Drop for App {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
 fn head_title(snapshot: Option<&AttentionSnapshot>, selected: HeadId) -> String {
     let Some(snapshot) = snapshot else { return Pane::Head.title().to_owned() };
     // The choice may be of a larger model.
@@ -568,14 +630,7 @@ impl eframe::App for App {
     }
 
     fn on_exit(&mut self) {
-        self.write_settings();
-        // Still there if the window was taken away without asking.
-        if let Some(run) = self.run.take() {
-            run.handle.stop_and_wait();
-        }
-        if let Some(desk) = self.desk.take() {
-            desk.finish(FINISH_LIMIT);
-        }
+        self.finish();
     }
 
     fn clear_color(&self, visuals: &egui::Visuals) -> [f32; 4] {

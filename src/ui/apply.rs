@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::actions::{Action, PickPurpose};
-use super::app::{ActiveRun, AfterEnd, App, Closing};
+use super::app::{ActiveRun, AfterEnd, App, Closing, Start};
 use super::dialogs::PathDialog;
 use super::draft::{Candidate, TextState, file_name, slug};
 use super::layout::Layout;
 use super::menus::Phase;
 use super::parity::Parity;
-use super::question::Question;
+use super::question::{Asked, Question};
 use super::settings::remember;
 use super::theme;
 use crate::findings::Finding;
@@ -64,6 +64,10 @@ impl App {
             Action::StopMeasuring => self.send(Command::StopMeasuring),
             Action::Prune => self.send(Command::Prune),
             Action::Fork { step, changed } => self.fork(step, changed),
+            Action::AskLonger => self.ask_longer(),
+            Action::ForkLonger { steps } => self.fork_longer(steps),
+            Action::StartAnyway => self.start_anyway(),
+            Action::UseRunRecipe => self.use_run_recipe(),
             Action::EditRecipe(recipe) => self.edit(*recipe),
             Action::EditSampling(sampling) => self.set_sampling(*sampling),
             Action::UsePreset(preset) => self.use_preset(*preset),
@@ -91,6 +95,7 @@ impl App {
             Action::ResetLayout => self.layout = Layout::default(),
             Action::TogglePane(pane) => self.layout.toggle(pane),
             Action::LookAt(path) => self.ask(Job::Look(path)),
+            Action::ListFolder(search) => self.ask(Job::List(search)),
             Action::ClosePicker => self.picker = None,
             Action::Quit => {
                 if !self.close_requested() {
@@ -98,8 +103,8 @@ impl App {
                 }
             }
             Action::EndRun => {
-                if let Some(question) = self.question.take() {
-                    self.end_run(question.then);
+                if let Some(then) = self.question.take().and_then(Question::into_end) {
+                    self.end_run(then);
                 }
             }
             Action::KeepRun => self.question = None,
@@ -160,6 +165,9 @@ impl App {
             Phase::Paused | Phase::Training => {}
             Phase::Preparing | Phase::Completed | Phase::Ending => return,
         }
+        if let (Phase::Preparing, Some(started)) = (self.phase(), &mut self.started) {
+            started.steps_once = true;
+        }
         self.send(Command::Step);
     }
 
@@ -174,7 +182,19 @@ impl App {
             None => Place::Named(name),
         };
         let recipe = Box::new(self.draft.recipe.clone());
-        self.start(Origin::New { recipe, place }, paused, false);
+        let origin = Origin::New { recipe, place };
+        self.start(Start { origin, paused, opened: false, steps_once: false, despite_memory: false });
+    }
+
+    /// Memory is tight, and the user wants it all the same.
+    fn start_anyway(&mut self) {
+        self.question = None;
+        let Some(start) = self.started.clone().filter(|_| self.run.is_none()) else { return };
+        let steps_once = start.steps_once;
+        self.start(Start { despite_memory: true, ..start });
+        if steps_once {
+            self.send(Command::Step);
+        }
     }
 
     /// Nothing is known of a run any more. The curve of a fork's parent came with it, and goes with it.
@@ -185,7 +205,9 @@ impl App {
         self.store.clear();
     }
 
-    fn start(&mut self, origin: Origin, start_paused: bool, opened: bool) {
+    fn start(&mut self, start: Start) {
+        self.started = Some(start.clone());
+        let Start { origin, paused: start_paused, opened, despite_memory, .. } = start;
         self.forget_run();
         self.view = View { wants: std::mem::take(&mut self.view.wants), ..View::default() };
         self.forget_places();
@@ -197,12 +219,14 @@ impl App {
             insist: self.settings.insist,
             stop_at: None,
             start_paused,
+            despite_memory,
             attention_per_sec: ATTENTION_PER_SEC,
         };
         let handle = RunHandle::start(spec, self.wake.clone());
         let recipe = self.draft.recipe.clone();
         let (rate_unsent, probe_unsent, view_unsent) = (false, false, true);
-        self.run = Some(ActiveRun { handle, recipe, opened, rate_unsent, probe_unsent, view_unsent, ending: None });
+        let (apart, ending) = (false, None);
+        self.run = Some(ActiveRun { handle, recipe, opened, apart, rate_unsent, probe_unsent, view_unsent, ending });
     }
 
     /// Asks the run to stop and does the rest once it has; at once when there is none.
@@ -222,7 +246,10 @@ impl App {
     fn after_end(&mut self, then: AfterEnd) {
         match then {
             AfterEnd::Clear => self.forget_run(),
-            AfterEnd::Open(folder) => self.start(Origin::Open { folder, text: None }, true, true),
+            AfterEnd::Open { folder, text } => {
+                let origin = Origin::Open { folder, text };
+                self.start(Start { origin, paused: true, opened: true, steps_once: false, despite_memory: false });
+            }
             AfterEnd::Close => self.closing = Closing::Now,
         }
     }
@@ -232,10 +259,8 @@ impl App {
         if run.opened {
             run.recipe = report.recipe.clone();
             (run.rate_unsent, run.probe_unsent) = (false, false);
-            self.draft.name.clear();
-            self.draft.title = file_name(&report.folder);
-            self.draft.recipe = report.recipe.clone();
-            self.read_text();
+            // What one was writing stays; the run shows its own recipe beside it.
+            run.apart = !self.draft.makes(&report.recipe);
         } else {
             // As it was made: the text's path is a whole one.
             run.recipe.data.text.clone_from(&report.recipe.data.text);
@@ -254,14 +279,28 @@ impl App {
 
     pub(super) fn run_has_ended(&mut self) {
         // The thread is done or about to be: dropping the handle waits for nothing.
-        let failed = matches!(self.store.outcome, Some(Outcome::Failed(_)));
+        let failed = matches!(self.store.outcome, Some(Outcome::Failed(_))) && !self.termination.is_asked();
+        let tight = match &self.store.outcome {
+            Some(Outcome::Tight(why)) => Some(Question::new(Asked::Memory(why.clone()))),
+            _ => None,
+        };
         self.question = None;
         self.parity = Parity::default();
         match self.run.take().and_then(|run| run.ending) {
             // What went wrong is read before the window goes.
             Some(AfterEnd::Close) if failed => self.closing = Closing::No,
             Some(then) => self.after_end(then),
-            None => {}
+            None => self.question = tight,
+        }
+    }
+
+    /// The system asks the program to end: as at the close button, but nobody is there to be asked.
+    pub(super) fn terminate(&mut self) {
+        (self.question, self.picker) = (None, None);
+        match (self.closing, self.phase()) {
+            (Closing::No, Phase::Idle) => self.closing = Closing::Now,
+            (Closing::No, _) => self.end_run(AfterEnd::Close),
+            (Closing::Saving | Closing::Now, _) => {}
         }
     }
 
@@ -271,7 +310,9 @@ impl App {
             (Closing::Now, _) | (_, Phase::Idle) => return false,
             // Closing before the files are whole would cut them off.
             (Closing::Saving, _) => {}
-            (Closing::No, Phase::Training | Phase::Preparing) => self.question = Some(Question::new(AfterEnd::Close)),
+            (Closing::No, Phase::Training | Phase::Preparing) => {
+                self.question = Some(Question::new(Asked::End(AfterEnd::Close)));
+            }
             (Closing::No, Phase::Paused | Phase::Completed | Phase::Ending) => self.end_run(AfterEnd::Close),
         }
         true
@@ -288,13 +329,16 @@ impl App {
 
     /// Whether the next run learns from the text of the one that is there, so that it can have its probe and prompt.
     fn same_text(&self) -> bool {
-        self.run.as_ref().is_none_or(|run| run.recipe.data.text == self.draft.recipe.data.text)
+        self.run.as_ref().is_none_or(|run| !run.apart && run.recipe.data.text == self.draft.recipe.data.text)
     }
 
     fn set_sampling(&mut self, sampling: SamplingRecipe) {
         let same_text = self.same_text();
         if let Some(run) = &mut self.run {
             run.recipe.sampling.clone_from(&sampling);
+            if run.apart {
+                return;
+            }
         }
         let older = std::mem::replace(&mut self.draft.recipe.sampling, sampling);
         if !same_text {
@@ -358,6 +402,39 @@ impl App {
         self.ask(Job::Fork { run: ready.folder.clone(), step, changes });
     }
 
+    /// Asks how much longer the finished run is to go on.
+    fn ask_longer(&mut self) {
+        let done = self.run.as_ref().map_or(0, |run| run.recipe.training.steps);
+        let steps = done.saturating_mul(2);
+        self.question = Some(Question::new(Asked::Longer { done, steps }));
+    }
+
+    /// Makes a run that goes on from the end of the finished one.
+    fn fork_longer(&mut self, steps: u64) {
+        self.question = None;
+        let (Some(run), Some(ready)) = (&self.run, &self.store.ready) else { return };
+        let step = self.store.latest.map_or(ready.step, |latest| latest.step);
+        let mut changed = run.recipe.clone();
+        changed.training.steps = steps;
+        self.ask(Job::Fork { run: ready.folder.clone(), step, changes: Some(Box::new(changed)) });
+    }
+
+    /// The run's own text was found elsewhere: the run is opened anew with it, if it is the same.
+    fn text_is_at(&mut self, text: PathBuf) {
+        let Some(ready) = &self.store.ready else { return };
+        self.end_run(AfterEnd::Open { folder: ready.folder.clone(), text: Some(text) });
+    }
+
+    /// The recipe of the run that was opened becomes the draft.
+    fn use_run_recipe(&mut self) {
+        let (Some(run), Some(ready)) = (&mut self.run, &self.store.ready) else { return };
+        run.apart = false;
+        self.draft.name.clear();
+        self.draft.title = file_name(&ready.folder);
+        self.draft.recipe = run.recipe.clone();
+        self.read_text();
+    }
+
     /// The draft is edited. The running model takes over its learning rate.
     fn edit(&mut self, recipe: Recipe) {
         let old = std::mem::replace(&mut self.draft.recipe, recipe);
@@ -365,6 +442,7 @@ impl App {
         let rate = new.training.learning_rate;
         let text_changed = new.data.text != old.data.text;
         if let Some(run) = &mut self.run
+            && !run.apart
             && rate != old.training.learning_rate
         {
             run.recipe.training.learning_rate = rate;
@@ -407,7 +485,7 @@ impl App {
 
     pub(super) fn pick(&mut self, purpose: PickPurpose) {
         let recent = match purpose {
-            PickPurpose::OpenText | PickPurpose::ParityText | PickPurpose::MeanAttention => {
+            PickPurpose::OpenText | PickPurpose::ParityText | PickPurpose::MeanAttention | PickPurpose::MovedText => {
                 self.settings.recent_texts.clone()
             }
             PickPurpose::OpenRun | PickPurpose::OverlayRun | PickPurpose::PinRun => self.settings.recent_runs.clone(),
@@ -427,6 +505,7 @@ impl App {
             | PickPurpose::OpenModel
             | PickPurpose::OverlayRun
             | PickPurpose::PinRun
+            | PickPurpose::MovedText
             | PickPurpose::MeanAttention => String::new(),
             PickPurpose::SavePreset => format!("{}.ron", slug(&self.draft.name)),
             PickPurpose::Export(ExportFormat::Checkpoint) => format!("{run}-checkpoint"),
@@ -449,6 +528,7 @@ impl App {
         match purpose {
             PickPurpose::OpenText => self.use_text(TextSource::File(path)),
             PickPurpose::ParityText => self.parity_text_chosen(path),
+            PickPurpose::MovedText => self.text_is_at(path),
             PickPurpose::OpenPreset => self.ask(Job::OpenPreset(path)),
             PickPurpose::OpenRun => {
                 self.opening = Some(path.clone());

@@ -4,15 +4,18 @@
 //! The system's dialog may never answer (a portal that hangs) or answer as if it was cancelled (no portal and no
 //! zenity). So it is never what the window waits for.
 
+mod completion;
+
 use std::path::{Path, PathBuf};
 
 use crossbeam_channel::{Receiver, TryRecvError, bounded};
-use eframe::egui::{self, Align2, Context, Key, TextEdit, Ui, Window};
+use eframe::egui::{self, Align2, Context, Id, Key, TextEdit, Ui, Window};
 
+use self::completion::Completion;
 use super::actions::{Action, PickPurpose};
 use super::theme;
 use crate::findings::Format;
-use crate::lab::desk::PathKind;
+use crate::lab::desk::{Listing, PathKind, Search};
 use crate::lab::handle::Wake;
 use crate::lab::protocol::ExportFormat;
 
@@ -25,6 +28,7 @@ pub struct PathDialog {
     /// What the desk said of the path that was typed last.
     looked: Option<(PathBuf, PathKind)>,
     asked: Option<PathBuf>,
+    completion: Completion,
     system: SystemDialog,
     fresh: bool,
 }
@@ -55,6 +59,13 @@ enum Wants {
     NewFolder,
     /// A new one, or the run's own.
     RunFolder,
+}
+
+impl Wants {
+    /// Whether a file is never what is wanted.
+    const fn is_folder(self) -> bool {
+        matches!(self, Self::OldFolder | Self::ModelFolder | Self::NewFolder)
+    }
 }
 
 /// What is thought of the typed path.
@@ -100,6 +111,9 @@ fn words(purpose: &PickPurpose) -> Words {
         PickPurpose::MeanAttention => {
             ("Mean attention over a text", "Measure", "A UTF-8 text file of many windows.", Wants::OldFile)
         }
+        PickPurpose::MovedText => {
+            ("Where is it now?", "Open", "The text that this run learned from, under whatever name.", Wants::OldFile)
+        }
         PickPurpose::SavePreset => ("Save preset", "Save", "A .ron file.", Wants::NewFile),
         PickPurpose::Export(ExportFormat::Checkpoint) => {
             ("Export checkpoint", "Export", "A folder for the checkpoint.", Wants::NewFolder)
@@ -133,7 +147,14 @@ impl PathDialog {
     #[must_use]
     pub fn new(purpose: PickPurpose, suggested: &Path, recent: Vec<PathBuf>) -> Self {
         let typed = suggested.display().to_string();
-        Self { purpose, typed, recent, looked: None, asked: None, system: SystemDialog::Closed, fresh: true }
+        let (completion, system) = (Completion::default(), SystemDialog::Closed);
+        Self { purpose, typed, recent, looked: None, asked: None, completion, system, fresh: true }
+    }
+
+    /// What is typed.
+    #[cfg(test)]
+    pub fn typed(&self) -> &str {
+        &self.typed
     }
 
     /// Types another path.
@@ -145,6 +166,11 @@ impl PathDialog {
     /// The desk's answer to [`Action::LookAt`].
     pub fn looked_at(&mut self, path: PathBuf, kind: PathKind) {
         self.looked = Some((path, kind));
+    }
+
+    /// The desk's answer to [`Action::ListFolder`].
+    pub fn listed(&mut self, search: Search, listing: Listing) {
+        self.completion.answered(search, listing);
     }
 
     /// Takes the system dialog's answer, if there is one.
@@ -174,6 +200,9 @@ impl PathDialog {
             let color = if wrong { theme::warning(ui.visuals()) } else { theme::muted(ui.visuals()) };
             // Always one line, so that the window does not jump.
             ui.colored_label(color, if remark.is_empty() { " " } else { remark });
+            if let Some(typed) = self.completion.ui(ui, &self.typed, words.wants.is_folder()) {
+                self.type_in(ui.ctx(), typed);
+            }
             self.recent_ui(ui, &mut actions);
             ui.add_space(4.0);
             ui.horizontal(|ui| {
@@ -201,18 +230,31 @@ impl PathDialog {
         actions
     }
 
+    /// Puts a text into the field, to go on typing behind it.
+    fn type_in(&mut self, ctx: &Context, typed: String) {
+        let end = egui::text::CCursor::new(typed.chars().count());
+        self.typed = typed;
+        let mut state = TextEdit::load_state(ctx, field_id()).unwrap_or_default();
+        state.cursor.set_char_range(Some(egui::text::CCursorRange::one(end)));
+        state.store(ctx, field_id());
+        ctx.memory_mut(|memory| memory.request_focus(field_id()));
+    }
+
     fn field(&mut self, ui: &mut Ui, words: &Words, actions: &mut Vec<Action>) {
-        let label = ui.label("Path");
-        let field = TextEdit::singleline(&mut self.typed).desired_width(f32::INFINITY).font(egui::TextStyle::Monospace);
-        let shown = field.show(ui);
+        let label = ui.label("Path").on_hover_text("Tab completes; the arrows choose below.");
+        let folders_only = words.wants.is_folder();
+        let keys = self.completion.take_keys(ui, field_id(), &self.typed, folders_only);
+        let holds_tab = self.completion.holds_tab(&self.typed, folders_only);
+        let field = TextEdit::singleline(&mut self.typed).id(field_id()).lock_focus(holds_tab);
+        let shown = field.desired_width(f32::INFINITY).font(egui::TextStyle::Monospace).show(ui);
         let response = shown.response.response.labelled_by(label.id);
         if self.fresh {
-            response.request_focus();
-            let mut state = shown.state;
-            let end = egui::text::CCursor::new(self.typed.chars().count());
-            state.cursor.set_char_range(Some(egui::text::CCursorRange::one(end)));
-            state.store(ui.ctx(), response.id);
+            self.type_in(ui.ctx(), self.typed.clone());
         }
+        if let Some(typed) = self.completion.obey(keys, &self.typed, folders_only) {
+            self.type_in(ui.ctx(), typed);
+        }
+        actions.extend(self.completion.question(&self.typed, folders_only).map(Action::ListFolder));
         if self.path() != self.asked {
             self.asked = self.path();
             actions.extend(self.asked.clone().map(Action::LookAt));
@@ -312,6 +354,10 @@ impl PathDialog {
     }
 }
 
+fn field_id() -> Id {
+    Id::unique("typed path")
+}
+
 /// The path that is meant by what was typed: a whole path begins anew behind the folder that stood there already
 /// (`/home/me//etc/x` is `/etc/x`), and so does one in the home folder (`/etc/~/x`).
 fn meant(typed: &str) -> Option<PathBuf> {
@@ -320,6 +366,9 @@ fn meant(typed: &str) -> Option<PathBuf> {
         return None;
     }
     if cfg!(unix) {
+        if typed == "~" || typed.ends_with("/~") {
+            return etcetera::home_dir().ok();
+        }
         let (whole, home) = (typed.rfind("//").map_or(0, |place| place + 1), typed.rfind("~/"));
         let home = home.filter(|place| *place == 0 || typed[..*place].ends_with('/'));
         return match home {
@@ -370,6 +419,8 @@ mod tests {
             ("~/poem.txt", home.join("poem.txt")),
             ("/work/~/poem.txt", home.join("poem.txt")),
             ("/work/a~/poem.txt", "/work/a~/poem.txt".into()),
+            ("~", home.clone()),
+            ("/work/~", home.clone()),
         ] {
             assert_eq!(meant(typed), Some(path), "{typed}");
         }

@@ -92,6 +92,13 @@ impl Draft {
         recipe != self.recipe
     }
 
+    /// Whether a run of it would be one of this recipe: what is looked at and sampled makes no difference.
+    #[must_use]
+    pub fn makes(&self, recipe: &Recipe) -> bool {
+        let Recipe { model, data, training, .. } = &self.recipe;
+        (model, &data.text, training) == (&recipe.model, &recipe.data.text, &recipe.training)
+    }
+
     /// Takes another text.
     pub fn take_text(&mut self, source: TextSource, summary: TextSummary) {
         self.fit_to(&summary);

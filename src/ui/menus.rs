@@ -276,7 +276,9 @@ impl MenuCommand {
         let start = |action| match (phase, &situation.hindrance) {
             (Phase::Idle, Some(why)) => Err(why.clone()),
             (Phase::Preparing, _) => Err(NOT_READY.to_owned()),
-            (Phase::Completed, _) => Err("All steps are done: Reset, then Train, starts a new run.".to_owned()),
+            (Phase::Completed, _) => {
+                Err("All steps are done: go on with more of them, or Reset, then Train, starts a new run.".to_owned())
+            }
             (Phase::Ending, _) => Err(ENDING.to_owned()),
             (Phase::Idle, None) => Ok(action),
             (Phase::Paused | Phase::Training, _) => situation.blocked.clone().map_or(Ok(action), Err),

@@ -27,6 +27,7 @@ pub mod sample_view;
 mod screenshots;
 pub mod settings;
 mod takeaway;
+mod termination;
 pub mod theme;
 mod timeline;
 mod tokens_view;
@@ -37,13 +38,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use eframe::egui::{IconData, ViewportBuilder};
+use egui::{IconData, ViewportBuilder};
 
 use crate::lab::protocol::DeviceChoice;
 use app::{App, AppOptions};
 pub use bench::bench;
 pub use screenshots::screenshots;
 use settings::Loaded;
+use termination::Termination;
 
 /// What the command line asks of the window.
 #[derive(Debug, Clone, Default)]
@@ -83,7 +85,9 @@ pub fn run_window(options: WindowOptions) -> Result<(), WindowError> {
     let seen = Arc::clone(&opened);
     let make = move |creation: &eframe::CreationContext<'_>| -> Result<Box<dyn eframe::App>, _> {
         seen.store(true, Ordering::Relaxed);
-        let options = AppOptions { settings: loaded, device: options.device, open: options.open, runs_root: None };
+        let termination = Termination::by_signals(&creation.egui_ctx);
+        let WindowOptions { device, open } = options;
+        let options = AppOptions { settings: loaded, device, open, runs_root: None, termination };
         Ok(Box::new(App::new(&creation.egui_ctx, options)))
     };
     // The window libraries panic where a shared library is missing.

@@ -8,7 +8,7 @@ mod training;
 
 use std::path::PathBuf;
 
-use eframe::egui::{Align, CollapsingHeader, ComboBox, Label, Layout, RichText, ScrollArea, Ui};
+use eframe::egui::{Align, CollapsingHeader, ComboBox, Frame, Label, Layout, RichText, ScrollArea, Ui};
 
 use self::rows::Rows;
 use super::actions::{Action, PickPurpose};
@@ -26,7 +26,16 @@ pub struct RecipeState<'a> {
     pub faults: &'a [Fault],
     /// The recipe of the run that is there, as far as it has been changed since.
     pub run: Option<&'a Recipe>,
+    /// A run of another recipe than the draft.
+    pub opened: Option<&'a OpenedRun<'a>>,
     pub recent_texts: &'a [PathBuf],
+}
+
+/// A run that was opened to be looked at.
+pub struct OpenedRun<'a> {
+    pub name: String,
+    pub recipe: &'a Recipe,
+    pub vocabulary: usize,
 }
 
 /// Room for all built-in presets and some of the user's.
@@ -43,6 +52,10 @@ pub fn ui(ui: &mut Ui, state: &RecipeState<'_>) -> Vec<Action> {
     ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {
         // Room for the scroll bar.
         ui.set_max_width(ui.available_width() - 8.0);
+        if let Some(opened) = state.opened {
+            opened_run(ui, opened, &mut actions);
+            ui.add_space(8.0);
+        }
         preset(ui, state, &mut actions);
         section(ui, "Text");
         text(ui, state, &mut rows, &mut actions);
@@ -73,6 +86,44 @@ fn folded(title: &str, fields: &[Field], state: &RecipeState<'_>) -> CollapsingH
 fn section(ui: &mut Ui, title: &str) {
     ui.add_space(8.0);
     ui.label(theme::heading(title));
+}
+
+/// The recipe of the run that is looked at, which is not the one below.
+fn opened_run(ui: &mut Ui, opened: &OpenedRun<'_>, actions: &mut Vec<Action>) {
+    let Recipe { model, data, training, .. } = opened.recipe;
+    Frame::group(ui.style()).show(ui, |ui| {
+        ui.set_width(ui.available_width());
+        ui.label(theme::heading("Opened run"));
+        ui.add(Label::new(&opened.name).truncate());
+        let weights = grouped(model.parameter_count(opened.vocabulary));
+        for line in [
+            format!(
+                "{} layers of {} heads, width {}, context {}, {weights} weights",
+                model.layers, model.heads, model.width, model.context
+            ),
+            format!("Text: {}", text_name(&data.text)),
+            format!(
+                "{} steps of batch {}, learning rate {}",
+                grouped(training.steps),
+                training.batch,
+                training.learning_rate
+            ),
+        ] {
+            ui.add(Label::new(RichText::new(line).weak()).wrap());
+        }
+        let tip = "The recipe below is the one you were writing. This puts the opened run's in its place.";
+        if ui.button("Use this recipe").on_hover_text(tip).clicked() {
+            actions.push(Action::UseRunRecipe);
+        }
+    });
+    ui.weak("The recipe for the next run:");
+}
+
+fn text_name(source: &TextSource) -> String {
+    match source {
+        TextSource::File(path) => file_name(path),
+        own => own.to_string(),
+    }
 }
 
 fn preset(ui: &mut Ui, state: &RecipeState<'_>, actions: &mut Vec<Action>) {
@@ -107,8 +158,8 @@ fn preset(ui: &mut Ui, state: &RecipeState<'_>, actions: &mut Vec<Action>) {
 fn text(ui: &mut Ui, state: &RecipeState<'_>, rows: &mut Rows<'_>, actions: &mut Vec<Action>) {
     let source = &state.draft.recipe.data.text;
     let name = match source {
-        TextSource::File(path) => file_name(path),
-        own => capitalised(&own.to_string()),
+        TextSource::File(_) => text_name(source),
+        own => capitalised(&text_name(own)),
     };
     ui.horizontal(|ui| {
         ui.add(Label::new(name).truncate()).on_hover_text(source.to_string());

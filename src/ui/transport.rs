@@ -1,23 +1,31 @@
 //! The bar on top: start, pause, step and reset a run, see how far it is, choose where it computes.
 
+use std::path::Path;
+
 use eframe::egui::{
     Align, Atom, Button, Color32, ComboBox, IdSalt, Label, Layout, Rect, Response, RichText, Role, Sense, Shape,
     Stroke, Ui, WidgetInfo, pos2, vec2,
 };
 
 use super::actions::{Action, PickPurpose};
+use super::draft::file_name;
 use super::menus::{MenuCommand, Phase, Situation};
 use super::theme;
 use crate::lab::desk::Adapter;
 use crate::lab::protocol::{DeviceChoice, DeviceClass, Outcome};
-use crate::recipe::{Recipe, grouped};
+use crate::recipe::{Recipe, TextSource, grouped};
 use crate::store::RunStore;
+
+/// Letters of a run's name that a button has room for.
+const LAST_RUN_LETTERS: usize = 40;
 
 /// What the bar shows.
 pub struct TransportState<'a> {
     pub store: &'a RunStore,
     pub situation: &'a Situation,
     pub draft: &'a Recipe,
+    /// The run that was open last.
+    pub last_run: Option<&'a Path>,
 }
 
 /// The bar of buttons and progress.
@@ -126,9 +134,34 @@ fn status(ui: &mut Ui, state: &TransportState<'_>, actions: &mut Vec<Action>) {
             }
             line(ui, RichText::new(why).color(warning))
         }
-        (Phase::Paused, _) if let Some(why) = &state.situation.blocked => line(ui, RichText::new(why).color(warning)),
+        (Phase::Paused, _) if let Some(why) = &state.situation.blocked => {
+            let of_file =
+                store.ready.as_ref().is_some_and(|ready| matches!(ready.recipe.data.text, TextSource::File(_)));
+            let tip = "Chooses the text that the run learned from: it may have been moved or renamed.";
+            if of_file && ui.button("Where is it now?").on_hover_text(tip).clicked() {
+                actions.push(Action::Pick(PickPurpose::MovedText));
+            }
+            line(ui, RichText::new(why).color(warning))
+        }
         (Phase::Training, _) if let Some(preparing) = &store.preparing => line(ui, RichText::new(preparing)),
+        (Phase::Completed, _) if state.situation.blocked.is_none() => {
+            let tip = "Makes a longer run that goes on from this one's last step.";
+            if ui.button("Go on with more steps…").on_hover_text(tip).clicked() {
+                actions.push(Action::AskLonger);
+            }
+            step(ui, state)
+        }
         (Phase::Idle, _) => {
+            if let Some(run) = state.last_run {
+                let name = file_name(run);
+                let words = match name.char_indices().nth(LAST_RUN_LETTERS) {
+                    Some((end, _)) => format!("Open the last run: {}…", &name[..end]),
+                    None => format!("Open the last run: {name}"),
+                };
+                if ui.button(words).on_hover_text(run.display().to_string()).clicked() {
+                    actions.push(Action::OpenRun(run.to_owned()));
+                }
+            }
             let muted = theme::muted(ui.visuals());
             let (words, color) = match &state.situation.hindrance {
                 Some(why) => (why.as_str(), if state.situation.waiting { muted } else { warning }),

@@ -327,6 +327,39 @@ fn nonsense_is_refused_with_a_reason() {
     refused(&["train", "--device", "cpu", "--out", &taken], &["taken"]);
 }
 
+/// A shell's limit stands for a machine that has no more.
+#[test]
+#[cfg(target_os = "linux")]
+fn what_does_not_fit_into_the_memory_is_refused_with_the_numbers() {
+    let place = Place::new();
+    let limited = |arguments: &[&str]| {
+        let program = env!("CARGO_BIN_EXE_headlight");
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "ulimit -v 6000000 && exec \"$0\" \"$@\"", program]).args(arguments);
+        let output = shell.output().expect("the shell starts");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    // As much as a recipe may ask for.
+    let preset = headlight::preset::Preset { recipe: small_recipe(), ..headlight::preset::first() };
+    let mut large = preset.clone();
+    (large.recipe.model.width, large.recipe.model.layers, large.recipe.model.context) = (512, 12, 512);
+    (large.recipe.model.heads, large.recipe.training.batch) = (8, 32);
+    let preset = place.file("large.ron", large.to_ron().as_bytes());
+    let out = place.argument("out");
+    let (code, said) = limited(&["train", "--recipe", &preset, "--device", "cpu", "--out", &out]);
+    assert_eq!(code, Some(1), "{said}");
+    for word in ["training this recipe needs about", "GB of memory", "are free", "lower the batch"] {
+        assert!(said.contains(word), "'{word}' is not in: {said}");
+    }
+    assert!(!place.path("out").exists(), "a refused run leaves no folder");
+    let small = place.preset("steps: 40", "steps: 4");
+    let (code, said) = limited(&["train", "--recipe", &small, "--device", "cpu", "--out", &out]);
+    assert_eq!(code, Some(0), "what fits is done: {said}");
+    let sizes = ["--layers", "12", "--width", "512", "--context", "512", "--batch", "32", "--heads", "8"];
+    let (code, said) = limited(&[&["bench", "train"][..], &sizes].concat());
+    assert!(code == Some(1) && said.contains("needs about"), "{said}");
+}
+
 #[test]
 fn an_altered_checkpoint_is_named_and_the_best_one_stands_in() {
     let place = Place::new();

@@ -166,6 +166,7 @@ impl Followed {
 
     pub fn open(origin: Origin, start_paused: bool, folder: tempfile::TempDir) -> Self {
         let spec = RunSpec {
+            despite_memory: true,
             origin,
             device: DeviceChoice::Cpu,
             insist: false,
@@ -252,6 +253,30 @@ fn the_worker_steps_pauses_samples_and_finishes_once() {
     assert!(matches!(run.until(|event| matches!(event, Event::Finished(_))), Event::Finished(Outcome::Stopped)));
     assert!(run.handle.next_within(Duration::from_secs(5)).is_none());
     assert!(Kept::Last.path(&run.folder.path().join("run")).is_file());
+}
+
+#[test]
+fn a_pause_saves_what_was_learned() {
+    let mut run = Followed::start(Recipe { training: long(), ..small_recipe() }, false);
+    run.until(|event| matches!(event, Event::Progress(_)));
+    run.handle.send(Command::Pause);
+    run.until_state(RunState::Paused);
+    // What comes after it is answered after it.
+    run.handle.send(Command::SetLearningRate(9.0));
+    run.until(|event| matches!(event, Event::Warning(why) if why.contains("learning rate 9")));
+    let last = run.steps().last().expect("it trained").step;
+    let path = Kept::Last.path(&run.folder.path().join("run"));
+    let dataset = headlight::text::Dataset::built_in(None).expect("sound");
+    let recipe = small_recipe();
+    let owner = Owner::new(&recipe.model, &dataset.tokenizer);
+    let saved = Checkpoint::load(&path, &owner, &headlight::device::cpu()).expect("it is there");
+    assert_eq!(saved.state.step, last);
+}
+
+/// Long enough to be paused before its first look at the validation text.
+fn long() -> headlight::recipe::TrainingRecipe {
+    let training = small_recipe().training;
+    headlight::recipe::TrainingRecipe { steps: 100_000, evaluation_interval: 100_000, ..training }
 }
 
 #[test]

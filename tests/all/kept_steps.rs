@@ -12,9 +12,9 @@ use headlight::train::{Probe, Trainer};
 use serde_json::Value;
 
 use crate::attention_lab::{off, seen};
-use crate::command_line::{Place, checkpoint_tensors, metrics, refused};
+use crate::command_line::{Place, checkpoint_tensors, events, losses, metrics, refused};
 use crate::engine::Followed;
-use crate::{headlight_ok, small_recipe, small_trainer};
+use crate::{headlight, headlight_ok, small_recipe, small_trainer};
 
 /// A small run by the command line that keeps a timeline, and its kept steps.
 fn kept_run(place: &Place) -> (String, Vec<u64>) {
@@ -103,6 +103,37 @@ fn a_fork_with_the_same_settings_is_the_same_run_to_the_last_bit() {
     let few = step.to_string();
     refused(&["fork", &run, "--step", &few, "--steps", &few, "--out", &place.argument("none")], &["needs more steps"]);
     assert!(!place.path("none").exists());
+}
+
+#[test]
+fn a_finished_run_says_how_it_goes_on_and_what_has_no_steps_is_refused() {
+    let place = Place::new();
+    let preset = place.preset("timeline_megabytes: 1000", "timeline_megabytes: 0");
+    let run = place.argument("run");
+    headlight_ok(&["train", "--recipe", &preset, "--device", "cpu", "--out", &run, "--json", "--stop-at", "20"]);
+    let behind = ["resume", &run, "--device", "cpu", "--stop-at", "13"];
+    refused(&behind, &["--stop-at 13 lies behind step 20", "name a later step"]);
+    let there = headlight(&["resume", &run, "--device", "cpu", "--stop-at", "20"]);
+    assert!(there.status.success() && String::from_utf8_lossy(&there.stderr).contains("nothing to do"), "{there:?}");
+    headlight_ok(&["resume", &run, "--device", "cpu", "--json"]);
+
+    let finished = headlight(&["resume", &run, "--device", "cpu"]);
+    let said = String::from_utf8_lossy(&finished.stderr).into_owned();
+    assert!(finished.status.success(), "nothing is wrong: {said}");
+    let how = format!("headlight fork {run} --step 40 --out NEW --steps MORE");
+    assert!(said.contains("all 40 steps are done") && said.contains(&how), "{said}");
+    refused(&["resume", &run, "--device", "cpu", "--stop-at", "60"], &["all 40 steps are done", "headlight fork"]);
+    refused(&["resume", &run, "--device", "cpu", "--stop-at", "39"], &["--stop-at 39 lies behind step 40"]);
+    let new = place.argument("new");
+    refused(&["train", "--recipe", &preset, "--device", "cpu", "--out", &new, "--stop-at", "0"], &["--stop-at 0"]);
+    refused(&["fork", &run, "--step", "40", "--out", &new], &["end at step 40", "needs more steps"]);
+    refused(&["fork", &run, "--step", "40", "--steps", "40", "--out", &new], &["needs more steps"]);
+    refused(&["fork", &run, "--step", "40", "--seed", "9", "--out", &new], &["needs more steps"]);
+    assert!(!place.path("new").exists());
+    // As it was told, though the timeline keeps nothing: the last checkpoint is of that step.
+    headlight_ok(&["fork", &run, "--step", "40", "--steps", "44", "--out", &new]);
+    let more = events(&headlight_ok(&["resume", &new, "--device", "cpu", "--json"]));
+    assert_eq!(losses(&more).iter().map(|(step, _)| *step).collect::<Vec<_>>(), [41, 42, 43, 44]);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::super::protocol::{Event, ExportFormat, RunState, Step};
 use super::super::timeline::Timeline;
 use super::{Owner, Worker};
+use crate::memory::Need;
 use crate::recipe::bytes_text;
 use crate::runs::{Checkpoint, Kept, RunError, TrainingState, copy_run, export_safetensors, transformers};
 use crate::train::{first_non_finite, proof_tokens};
@@ -184,6 +185,9 @@ impl Worker<'_> {
     pub(super) fn export(&mut self, format: ExportFormat, path: &Path) {
         let (model, recipe) = (self.trainer.validation_model(), &self.trainer.recipe().model);
         let tokenizer = &self.trainer.dataset().tokenizer;
+        if let Err(short) = Need::exporting(recipe, tokenizer.vocabulary()).check() {
+            return self.warn(format!("the export failed: {short}"));
+        }
         let ids = proof_tokens(tokenizer.vocabulary(), recipe.context);
         if let Some(why) = first_non_finite(&model, &ids, &self.device) {
             return self.warn(format!("the export failed: {}", why.on_screen()));

@@ -11,6 +11,7 @@ use super::super::measuring::{EFFECT_BATCHES, Effects, Mean, Measuring, Subject,
 use super::super::protocol::{Event, Off, RunState, SampleEvent, SampleRequest, Step, View};
 use super::super::timeline::Change;
 use super::{Owner, Sampler, TokenId, Trainer, Worker};
+use crate::memory::Need;
 use crate::model::Gpt;
 use crate::recipe::TextSource;
 use crate::runs::PreparedCheckpoint;
@@ -62,6 +63,9 @@ impl Worker<'_> {
         let rate = self.spec.attention_per_sec;
         if let Some((step, why)) = show(&mut self.looker, &self.trainer, self.outbox, rate) {
             self.leave_out(step, why);
+        }
+        if let Some(why) = self.looker.take_short() {
+            self.warn(why);
         }
     }
 
@@ -188,6 +192,11 @@ impl Worker<'_> {
     }
 
     fn subject_with_text(&mut self) -> Option<Subject> {
+        let vocabulary = self.trainer.dataset().tokenizer.vocabulary();
+        if let Err(short) = Need::measuring(self.trainer.recipe(), vocabulary).check() {
+            self.warn(short.to_string());
+            return None;
+        }
         let subject = self.subject()?;
         if subject.batches.is_empty() {
             self.warn(self.blocked.clone().unwrap_or_else(|| "there is no validation text to measure on".into()));
@@ -250,6 +259,9 @@ impl Worker<'_> {
             Err(error) => return self.warn(error.to_string()),
         };
         let positions = subject.recipe.context.min(MEAN_TOKENS_MAX);
+        if let Err(short) = Need::looking(&subject.recipe, tokenizer.vocabulary(), positions).check() {
+            return self.warn(short.to_string());
+        }
         let subject = Subject { model, step, ..subject };
         match Mean::new(path.to_owned(), &ids, subject, switches, tokenizer, MEAN_WINDOWS_MAX, positions) {
             Ok(mean) => {
@@ -318,20 +330,21 @@ impl Worker<'_> {
             return;
         }
         let since = Instant::now();
-        let roles = self.looker.roles(&self.trainer);
-        match self.folder.log_roles(&roles) {
-            Ok(()) if !self.timeline.is_stopped() && std::mem::take(&mut self.roles_log_failed) => {
-                self.warn("what the heads do is written to disk again".into());
+        if let Some(roles) = self.looker.roles(&self.trainer) {
+            match self.folder.log_roles(&roles) {
+                Ok(()) if !self.timeline.is_stopped() && std::mem::take(&mut self.roles_log_failed) => {
+                    self.warn("what the heads do is written to disk again".into());
+                }
+                Ok(()) => {}
+                Err(error) if error.is_gone() => return self.lose_folder(&error),
+                Err(_) if self.roles_log_failed => {}
+                Err(error) => {
+                    self.roles_log_failed = true;
+                    self.warn(format!("what the heads do is no longer written to disk: {error}; training goes on"));
+                }
             }
-            Ok(()) => {}
-            Err(error) if error.is_gone() => return self.lose_folder(&error),
-            Err(_) if self.roles_log_failed => {}
-            Err(error) => {
-                self.roles_log_failed = true;
-                self.warn(format!("what the heads do is no longer written to disk: {error}; training goes on"));
-            }
+            self.outbox.send(Event::Roles(roles));
         }
-        self.outbox.send(Event::Roles(roles));
         if self.timeline.has_room(bytes) {
             let owner = Owner::new(&self.trainer.recipe().model, &self.trainer.dataset().tokenizer);
             let (weights, optimizer) = (self.trainer.validation_model(), self.trainer.optimizer());

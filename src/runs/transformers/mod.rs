@@ -28,6 +28,7 @@ use super::export::PRUNED;
 use super::weights::{Weight, load_weights, shapes_of, weights_of};
 use super::{RunError, RunFolder, read_bounded, whole_folder, write_atomic};
 use crate::lab::protocol::{ExportReport, Family, largest_place};
+use crate::memory::Need;
 use crate::model::Gpt;
 use crate::recipe::{ModelRecipe, grouped};
 use crate::text::{Reference, TOKENIZER_BYTES_MAX, TokenId, Tokenizer, VOCABULARY_MAX};
@@ -87,6 +88,7 @@ pub fn import(folder: &Path, context: Option<usize>, device: &Device) -> Result<
     let (tokenizer, around) = around::read(folder, &config, vocabulary, &mut notes)?;
     // Before any memory is taken for the model: half-precision numbers are the smallest that are read.
     files::require(folder, 2 * recipe.parameter_count(vocabulary))?;
+    Need::importing(&recipe, vocabulary).check().map_err(|short| RunError::damaged(folder, short))?;
     let make = |recipe: &ModelRecipe| Gpt::new(recipe, vocabulary, 0, &device.clone().autodiff());
     let mut model = make(&recipe);
     let mut shapes = shapes_of(&model);

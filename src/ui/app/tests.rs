@@ -1,5 +1,7 @@
 //! The real window without a window: driven by label and role, nothing is rendered.
 
+mod opening;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};

@@ -37,6 +37,7 @@ fn pane(preset: &str) -> (Harness<'static>, Shared) {
             presets: &presets,
             faults: &faults,
             run: run.as_ref(),
+            opened: None,
             recent_texts: &[],
         };
         for action in super::ui(ui, &state) {
