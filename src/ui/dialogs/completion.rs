@@ -40,7 +40,7 @@ fn name_start(typed: &str) -> usize {
 fn search_for(typed: &str, folders_only: bool) -> Search {
     let typed = typed.trim_start();
     let (folder, begins) = typed.split_at(name_start(typed));
-    let folder = meant(folder).unwrap_or_else(PathBuf::new);
+    let folder = meant(folder).unwrap_or_default();
     Search { folder, begins: begins.to_owned(), folders_only }
 }
 
