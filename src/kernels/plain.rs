@@ -85,7 +85,8 @@ pub fn activation<const D: usize>(x: Tensor<D>, activation: Activation) -> Tenso
 fn gelu_tanh<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     let cubic = x.clone() * x.clone() * x.clone() * 0.044_715;
     let inner = (x.clone() + cubic) * (2.0 / std::f64::consts::PI).sqrt();
-    x * (inner.tanh() + 1.0) * 0.5
+    // Halved first: twice the largest numbers are none.
+    x * 0.5 * (inner.tanh() + 1.0)
 }
 
 #[must_use]

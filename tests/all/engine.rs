@@ -288,7 +288,7 @@ fn a_loss_that_is_no_number_pauses_before_harm_is_done() {
     run.handle.send(Command::Stop);
     run.until(|event| matches!(event, Event::Finished(_)));
 
-    // Put an infinity among the weights, as a run that blew up would have.
+    // Weights that are numbers still, but of which a pass makes none, as those of a run that blows up.
     let Followed { folder, .. } = run;
     let path = Kept::Last.path(&folder.path().join("run"));
     let recipe = small_recipe();
@@ -297,7 +297,7 @@ fn a_loss_that_is_no_number_pauses_before_harm_is_done() {
     let owner = Owner::new(&recipe.model, &dataset.tokenizer);
     let good = std::fs::read(&path).expect("readable");
     let checkpoint = Checkpoint::load(&path, &owner, &device).expect("loaded");
-    let broken = burn_infinity(checkpoint.model);
+    let broken = blown_up(checkpoint.model);
     Checkpoint::save(&path, &broken, &checkpoint.optimizer, checkpoint.state, &owner).expect("saved");
 
     let origin = Origin::Open { folder: folder.path().join("run"), text: None };
@@ -331,14 +331,14 @@ fn a_loss_that_is_no_number_pauses_before_harm_is_done() {
     assert_eq!(run.steps().first().map(|report| report.step), Some(Step(2)));
 }
 
-fn burn_infinity(model: headlight::model::Gpt) -> headlight::model::Gpt {
+fn blown_up(model: headlight::model::Gpt) -> headlight::model::Gpt {
     use burn::module::{Module, ModuleMapper, Param};
     use burn::tensor::Tensor;
-    struct Break;
-    impl ModuleMapper for Break {
+    struct BlowUp;
+    impl ModuleMapper for BlowUp {
         fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-            param.map(|tensor| tensor.mul_scalar(f32::INFINITY))
+            param.map(|tensor| tensor.mul_scalar(1e30))
         }
     }
-    model.valid().map(&mut Break)
+    model.valid().map(&mut BlowUp)
 }

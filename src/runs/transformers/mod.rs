@@ -232,7 +232,8 @@ impl Compared {
     fn require(&self) -> Result<(), String> {
         let Self { largest_difference, largest, .. } = *self;
         let bound = PROOF_BOUND * largest.max(1.0);
-        if largest_difference <= bound {
+        // Infinite logits make the bound infinite too.
+        if largest_difference.is_finite() && largest_difference <= bound {
             return Ok(());
         }
         Err(format!(

@@ -188,9 +188,9 @@ fn what_is_no_number_sorts_first_and_is_not_hidden() {
     harness.run();
     click(&mut harness, "Sort by test induction");
     let rows = order(&harness);
-    assert_eq!(rows[..2], ["Row of layer 1 · head 2", "Row of layer 2 · head 1"], "{rows:?}");
+    assert_eq!(rows[..2], ["layer 1 · head 2", "layer 2 · head 1"], "{rows:?}");
     click(&mut harness, "Sort by test induction");
     let rows = order(&harness);
-    assert_eq!(rows[3], "Row of layer 1 · head 2", "{rows:?}");
+    assert_eq!(rows[3], "layer 1 · head 2", "{rows:?}");
     assert_eq!(rows.len(), 6, "MLPs, which have none, come last: {rows:?}");
 }
