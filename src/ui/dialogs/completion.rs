@@ -1,7 +1,6 @@
 //! What is typed of a path is completed: Tab takes what all that fits begins with, and below the field stands what lies in
 //! the folder.
 
-use std::path::PathBuf;
 
 use eframe::egui::{Button, Id, Key, Modifiers, Role, ScrollArea, Ui, WidgetInfo};
 
