@@ -1,7 +1,6 @@
 //! What is typed of a path is completed: Tab takes what all that fits begins with, and below the field stands what lies in
 //! the folder.
 
-
 use eframe::egui::{Button, Id, Key, Modifiers, Role, ScrollArea, Ui, WidgetInfo};
 
 use super::meant;
@@ -168,6 +167,8 @@ const fn kind_text(kind: PathKind) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
 
     fn answered(typed: &str, names: &[(&str, PathKind)], common: &str) -> Completion {
