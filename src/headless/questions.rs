@@ -122,8 +122,8 @@ pub(super) fn prompt(arguments: &PromptArguments) -> Prompt {
     given.expect("one of them is required")
 }
 
-/// What is no number is null in JSON: says so, and where it begins.
-pub(super) fn warn_non_finite(opened: &Opened, prompt: &Prompt) -> Result<()> {
+/// What is no number is null in JSON: says so, and where it begins. A pass of its own, so only where there is some.
+fn warn_non_finite(opened: &Opened, prompt: &Prompt) -> Result<()> {
     if let Some(found) = opened.non_finite(prompt)? {
         eprintln!("warning: {found}; such numbers are null in JSON");
     }
@@ -135,7 +135,9 @@ pub(super) fn logits(arguments: &PromptArguments) -> Result<ExitCode> {
     let prompt = prompt(arguments);
     let (logits, note) = opened.logits(&prompt)?;
     tell_note(&note);
-    warn_non_finite(&opened, &prompt)?;
+    if !logits.iter().flatten().all(|logit| logit.is_finite()) {
+        warn_non_finite(&opened, &prompt)?;
+    }
     if arguments.json {
         let [tokens, special] = opened.tokens(&prompt)?;
         say!("{}", json!({ "tokens": tokens, "special": special, "logits": logits }));
@@ -155,7 +157,9 @@ pub(super) fn attention(arguments: &PromptArguments) -> Result<ExitCode> {
     let (opened, prompt) = (open(&arguments.model)?, prompt(arguments));
     let snapshot = opened.attention(&prompt)?;
     tell_note(&snapshot.note);
-    warn_non_finite(&opened, &prompt)?;
+    if !snapshot.non_finite.is_empty() {
+        warn_non_finite(&opened, &prompt)?;
+    }
     let length = snapshot.tokens.len();
     let heads = |layer| (0..snapshot.heads).map(move |head| HeadId { layer, head });
     if arguments.json {

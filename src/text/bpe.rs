@@ -8,13 +8,14 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tokenizers::NormalizedString;
 
 use super::bpe_file::{Read, read};
-use super::cutter::TooSlow;
+use super::cutter::{PATIENCE, TooSlow};
 use super::tokenizer::{Encoded, TokenId, TokenizerFault, listed, quoted, visible};
 
 /// What stands at the start of a text, by the names that are in use.
@@ -104,7 +105,7 @@ impl BpeTokenizer {
     pub fn encode(&self, text: &str) -> Encoded {
         let (text, unknown) = self.known_part(text);
         let mut encoded = Encoded { unknown, ..Encoded::default() };
-        self.encode_part(&text, &mut encoded);
+        self.encode_part(&text, Instant::now(), &mut encoded);
         let rows = self.vocabulary();
         let rowless: Vec<u32> = encoded.ids.iter().map(|id| id.0).filter(|&id| id as usize >= rows).collect();
         if !rowless.is_empty() {
@@ -120,16 +121,17 @@ impl BpeTokenizer {
         encoded
     }
 
-    fn encode_part(&self, text: &str, encoded: &mut Encoded) {
+    fn encode_part(&self, text: &str, since: Instant, encoded: &mut Encoded) {
         let error = match self.tables.read.library.encode_fast(text, false) {
             Ok(encoding) => return encoded.ids.extend(encoding.get_ids().iter().map(|&id| TokenId(id))),
             Err(error) => error,
         };
         // A pattern may give up on a long run of one kind, as a megabyte of white space: half of it is no trouble.
-        if text.len() >= HALVED_BYTES && !error.is::<TooSlow>() && !self.adds_space() && encoded.fault.is_none() {
+        let hopeless = error.is::<TooSlow>() || since.elapsed() > PATIENCE || self.adds_space();
+        if text.len() >= HALVED_BYTES && !hopeless && encoded.fault.is_none() {
             let (left, right) = text.split_at(text.ceil_char_boundary(text.len() / 2));
-            self.encode_part(left, encoded);
-            self.encode_part(right, encoded);
+            self.encode_part(left, since, encoded);
+            self.encode_part(right, since, encoded);
         } else {
             let part = quoted(text);
             encoded

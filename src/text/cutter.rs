@@ -52,17 +52,17 @@ const KNOWN: [&str; 13] = [
 /// The longest pattern, in bytes, and the most steps of a pre-tokenizer.
 const PATTERN_BYTES_MAX: usize = 10_000;
 const STEPS_MAX: usize = 64;
-/// Ways that one match may try: what is known needs as many as a run of white space is long.
+/// Ways that one match may try: what is known needs as many as a run of white space is long, another perhaps its square.
 const BACKTRACKS_KNOWN: usize = 100_000_000;
-const BACKTRACKS: usize = 1_000_000;
+const BACKTRACKS: usize = 10_000_000;
 /// How long the cuts of one text may take. An ordinary pattern takes a second for some megabytes.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 /// The trial: bytes of ordinary text, bytes of one character again and again, and how long both may take. An ordinary pattern
 /// takes some milliseconds; where the time grows with the square of the length the last takes many seconds.
 const TRIALS: [(usize, usize, Duration); 3] = [
-    (2_000, 500, Duration::from_secs(1)),
-    (16_000, 4_000, Duration::from_secs(2)),
-    (128_000, 16_000, Duration::from_secs(3)),
+    (2_000, 200, Duration::from_secs(1)),
+    (16_000, 800, Duration::from_secs(2)),
+    (128_000, 2_000, Duration::from_secs(3)),
 ];
 /// Characters that stand for their kinds in a trial.
 const KINDS: &str = "aZ1 \n\t.'_é日😀\u{301}\u{a0}";
@@ -266,7 +266,7 @@ mod tests {
     #[test]
     fn a_pattern_that_may_run_for_ever_is_refused() {
         // Each place reads the rest of the text; each run of letters is tried in every way.
-        for pattern in [r"(?=[\s\S]*\x00)x", r"(?:a+a+)+b(?=c)", r"(\p{L}+)+\d(?!x)", r"(?:\s*\n?)*x(?=y)"] {
+        for pattern in [r"(?=[\s\S]*\x00)x", r"(?:(?=a)a+)+b", r"(?:(?=\p{L})\p{L}+)+\d"] {
             let since = Instant::now();
             let refused = Cutter::new(&[&split(pattern)]).unwrap_err().to_string();
             assert!(refused.contains("takes too long"), "{pattern}: {refused}");
@@ -288,7 +288,7 @@ mod tests {
     /// The library stops at a fault of its engine, as if the text ended there.
     #[test]
     fn a_fault_of_the_engine_is_told() {
-        let regex = RegexBuilder::new(r"(?:a|aa)+b(?=c)").backtrack_limit(1000).build().unwrap();
+        let regex = RegexBuilder::new(r"(?:(?=a)a|(?=a)aa)+b").backtrack_limit(1000).build().unwrap();
         let until = Instant::now() + PATIENCE;
         let text = "a".repeat(5000);
         assert!(Cuts { regex: &regex, invert: false, until }.find_matches(&text).is_err());

@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 
 use burn::module::Module;
 use headlight::device;
-use headlight::lab::protocol::{NonFinite, Stage, Step};
+use headlight::lab::handle::Origin;
+use headlight::lab::protocol::{
+    Command, Event, ExportFormat, NonFinite, RunState, SampleEvent, SampleRequest, Stage, Step,
+};
 use headlight::model::Gpt;
 use headlight::runs::transformers::{export, import};
 use headlight::runs::{Around, Checkpoint, Owner, TrainingState};
@@ -14,6 +17,7 @@ use headlight::train::{Sampler, first_non_finite, logits};
 use serde_json::Value;
 
 use crate::command_line::{Place, refused};
+use crate::engine::Followed;
 use crate::{headlight, small_recipe, small_trainer, text};
 
 /// A golden case with some weights multiplied by 1e25, which leaves them finite.
@@ -127,6 +131,39 @@ fn what_would_be_made_of_them_is_refused_and_leaves_nothing() {
         let left: Vec<_> =
             fs::read_dir(place.path("")).expect("listed").flatten().map(|entry| entry.file_name()).collect();
         assert!(left.iter().all(|name| !name.to_string_lossy().contains(".part")), "{left:?}");
+    }
+}
+
+#[test]
+fn an_open_run_is_looked_at_and_says_why_nothing_is_drawn_or_exported() {
+    let (place, folder) = (Place::new(), tempfile::tempdir().expect("a folder"));
+    let model = overflowing(&place, "gpt2-tanh", &["h.1.attn.c_attn"]);
+    let (run, out) = (folder.path().join("run"), folder.path().join("out"));
+    assert!(headlight(&["import", text(&model), "--out", text(&run)]).status.success());
+    let mut run = Followed::open(Origin::Open { text: None, folder: run }, true, folder);
+    run.until_state(RunState::Paused);
+    let look = run.until_look(|look| look.roles.is_some());
+    assert_eq!(look.non_finite, Some(NonFinite { stage: Stage::Attention(1), position: 0 }));
+    let bad: Vec<_> = look.attention.non_finite.iter().map(|(head, query)| (head.layer, head.head, *query)).collect();
+    assert_eq!(bad, [(1, 0, 0), (1, 1, 0), (1, 2, 0), (1, 3, 0)]);
+    assert!(!look.roles.as_ref().expect("asked for").is_finite());
+
+    // On the screen positions count from 1.
+    let words = "layer 2's attention on (position 1)";
+    let settings = headlight::recipe::SamplingRecipe { prompt: "3 1".into(), ..small_recipe().sampling };
+    run.handle.send(Command::Sample(SampleRequest { id: 3, settings }));
+    let done = run.until(|event| matches!(event, Event::Sampled(SampleEvent::Done { id: 3, .. })));
+    assert!(
+        matches!(&done, Event::Sampled(SampleEvent::Done { trouble: Some(why), .. }) if why.contains(words)),
+        "{done:?}"
+    );
+    assert!(!run.events.iter().any(|event| matches!(event, Event::Sampled(SampleEvent::Token { .. }))));
+    for format in [ExportFormat::Transformers(None), ExportFormat::Safetensors, ExportFormat::Checkpoint] {
+        run.handle.send(Command::Export { format, path: out.clone() });
+        run.until(
+            |event| matches!(event, Event::Warning(why) if why.contains("the export failed") && why.contains(words)),
+        );
+        assert!(!out.exists());
     }
 }
 

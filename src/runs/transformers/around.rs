@@ -15,8 +15,6 @@ use crate::text::{TOKENIZER_BYTES_MAX, TokenId, Tokenizer};
 
 /// The largest of the small files beside a tokenizer, in bytes.
 const SMALL_BYTES_MAX: u64 = 8 << 20;
-/// How a pointer of Git LFS begins.
-const POINTER: &[u8] = b"version https://git-lfs";
 /// The special tokens that have names, in the order in which transformers adds them.
 const NAMED: [&str; 7] = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 /// What GPT-2's tokenizer class takes for the first three where nothing is said.
@@ -48,7 +46,7 @@ pub(super) fn read(
     }
     let mut object = |name: &str, files: &mut BTreeMap<String, String>| -> Result<Map<String, Value>, RunError> {
         let Some(text) = files.get(name) else { return Ok(Map::new()) };
-        let error = match serde_json::from_str(text) {
+        let error = match super::json::parse(text.as_bytes()) {
             Ok(Value::Object(object)) => return Ok(object),
             Ok(_) => RunError::damaged(&folder.join(name), "it is not a JSON object: get the file again"),
             Err(error) => {
@@ -78,7 +76,7 @@ pub(super) fn read(
 
     let path = folder.join("tokenizer.json");
     let tokenizer = if path.symlink_metadata().is_ok() {
-        let json = bytes_of(&path, TOKENIZER_BYTES_MAX)?;
+        let json = read_bounded(&path, TOKENIZER_BYTES_MAX)?;
         source.whole_file(&path, &json)?
     } else if let (Some(vocab), Some(merges)) = (files.get("vocab.json"), files.get("merges.txt")) {
         let path = folder.join("vocab.json");
@@ -267,18 +265,19 @@ impl Source<'_> {
                 }
             }
         }
-        let extra =
-            ["extra_special_tokens", "additional_special_tokens"].iter().filter_map(|name| self.says.get(*name));
-        let extra = extra.flat_map(|extra| match extra {
-            Value::Array(list) => list.iter().collect(),
-            Value::Object(named) => named.values().collect::<Vec<_>>(),
-            _ => Vec::new(),
+        // The older name counts only where the newer one says nothing.
+        let names = ["extra_special_tokens", "additional_special_tokens"];
+        let mut lists = names.iter().filter_map(|name| match self.says.get(*name)? {
+            Value::Array(list) => Some(list.iter().collect::<Vec<_>>()),
+            Value::Object(named) => Some(named.values().collect()),
+            _ => None,
         });
+        let extra = lists.find(|list| !list.is_empty()).unwrap_or_default();
         let own = self
             .says
             .iter()
             .filter(|(name, value)| name.ends_with("_token") && !NAMED.contains(&name.as_str()) && value.is_string());
-        for extra in extra.chain(own.map(|(_, value)| value)) {
+        for extra in own.map(|(_, value)| value).chain(extra) {
             let Some(content) = content_of(extra).filter(|content| place_of(&list, content).is_none()) else {
                 continue;
             };
@@ -345,26 +344,20 @@ fn short(line: &str) -> String {
 
 fn text_of(path: &Path) -> Result<String, RunError> {
     let large = path.file_name().is_some_and(|name| name == "vocab.json" || name == "merges.txt");
-    let bytes = bytes_of(path, if large { TOKENIZER_BYTES_MAX } else { SMALL_BYTES_MAX })?;
+    let bytes = read_bounded(path, if large { TOKENIZER_BYTES_MAX } else { SMALL_BYTES_MAX })?;
     String::from_utf8(bytes)
         .map_err(|error| RunError::damaged(path, format!("it is not text ({error}): get the file again")))
-}
-
-fn bytes_of(path: &Path, most: u64) -> Result<Vec<u8>, RunError> {
-    let bytes = read_bounded(path, most)?;
-    if bytes.starts_with(POINTER) {
-        let fault =
-            "this is a pointer of Git LFS and not the file itself: run 'git lfs pull' in the folder that it came from";
-        return Err(RunError::damaged(path, fault));
-    }
-    Ok(bytes)
 }
 
 /// The files that an export writes beside weights and config: those of the source, and what belongs to the tokenizer.
 pub(super) fn files(around: &Around, tokenizer: &Tokenizer) -> Vec<(String, Vec<u8>)> {
     let kept = around.files.iter().filter(|(name, _)| *name != "tokenizer_config.json");
     let mut files: Vec<_> = kept.map(|(name, text)| (name.clone(), text.clone().into_bytes())).collect();
-    let source = around.files.get("tokenizer_config.json").and_then(|text| serde_json::from_str(text).ok());
+    let source = around.files.get("tokenizer_config.json").and_then(|text| super::json::parse(text.as_bytes()).ok());
+    let source = source.and_then(|source| match source {
+        Value::Object(says) => Some(says),
+        _ => None,
+    });
     let json = match tokenizer {
         Tokenizer::Characters(own) => Some(characters::to_json(own).to_string()),
         Tokenizer::Bpe(bpe) => Some(bpe.json().to_owned()),
