@@ -29,7 +29,7 @@
 //! | [`store`] | what is known of a run | `lab::protocol`, `recipe` |
 //! | [`findings`] | what was measured, as text for other programs: JSON, CSV, a page | `lab::protocol`, `recipe` |
 //! | [`headless`] | the command line | `lab`, `runs`, `findings`, `preset`, `recipe` |
-//! | [`ui`] | the window | `store`, `findings`, `lab::protocol`, `lab::handle`, `lab::desk`, `preset`, `recipe` |
+//! | [`ui`] | the window | `store`, `findings`, `lab::protocol`, `lab::handle`, `lab::desk`, `preset`, `files`, `recipe` |
 //!
 //! A room uses all of itself. `tests/all/invariants.rs` reads this table and holds every import to it.
 //!

@@ -379,6 +379,8 @@ class Tour:
         screen = self.screen
         before = set(self.home.glob("runs/*"))
         screen.click("Reset")
+        # A pointer that goes on before the click was seen takes it along.
+        screen.see("Train")
         xdotool("mousemove", 100, 500, "click", "--repeat", 20, 4)  # Up to the top of the recipe again.
         screen.click("Preset", "combo box")
         screen.click("Induction: …")

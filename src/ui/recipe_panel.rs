@@ -98,7 +98,7 @@ fn opened_run(ui: &mut Ui, opened: &OpenedRun<'_>, actions: &mut Vec<Action>) {
         let weights = grouped(model.parameter_count(opened.vocabulary));
         for line in [
             format!(
-                "{} layers of {} heads, width {}, context {}, {weights} weights",
+                "Layers {}, heads {}, width {}, context {}: {weights} weights",
                 model.layers, model.heads, model.width, model.context
             ),
             format!("Text: {}", text_name(&data.text)),

@@ -25,7 +25,10 @@ const KNOWN_ROOM_CIRCLES: &[&[&str]] = &[
 const KNOWN_FILE_CIRCLES: &[&[&str]] = &[
     &["lab/channel", "lab/handle", "lab/start", "lab/worker"],
     &["model/cache", "model/gpt"],
-    &["text/bpe", "text/characters", "text/tokenizer"],
+    &["runs/checkpoint", "runs/identity"],
+    &["runs/export", "runs/transformers"],
+    &["runs/folder", "runs/log"],
+    &["text/bpe", "text/bpe_file", "text/characters", "text/cutter", "text/tokenizer"],
     &["text/corpus", "text/pieces"],
     &["train/lesson", "train/trainer"],
     &[

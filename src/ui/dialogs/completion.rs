@@ -24,8 +24,9 @@ pub(super) struct Completion {
 pub(super) struct Keys {
     tab: bool,
     enter: bool,
-    down: bool,
-    up: bool,
+    /// How often they were pressed.
+    down: usize,
+    up: usize,
 }
 
 /// Where what is being typed begins behind the last folder: its place in the text.
@@ -87,10 +88,10 @@ impl Completion {
         }
         let completes = self.completed(typed, folders_only).is_some();
         ui.input_mut(|input| {
-            let mut take = |key| input.consume_key(Modifiers::NONE, key);
+            let mut take = |key| input.count_and_consume_key(Modifiers::NONE, key);
             Keys {
-                tab: completes && take(Key::Tab),
-                enter: self.chosen.is_some() && take(Key::Enter),
+                tab: completes && take(Key::Tab) > 0,
+                enter: self.chosen.is_some() && take(Key::Enter) > 0,
                 down: take(Key::ArrowDown),
                 up: take(Key::ArrowUp),
             }
@@ -105,11 +106,10 @@ impl Completion {
     /// What the keys change in what is typed.
     pub fn obey(&mut self, keys: Keys, typed: &str, folders_only: bool) -> Option<String> {
         let count = self.listing(typed, folders_only)?.entries.len();
-        if keys.down {
-            self.chosen = Some(self.chosen.map_or(0, |chosen| (chosen + 1) % count.max(1)));
-        }
-        if keys.up {
-            self.chosen = Some(self.chosen.unwrap_or(count).checked_sub(1).unwrap_or(count.max(1) - 1));
+        if count > 0 && keys.down + keys.up > 0 {
+            // Down from the field is the first entry, up the last.
+            let from = self.chosen.unwrap_or(if keys.down > 0 { count - 1 } else { 0 });
+            self.chosen = Some((from + keys.down + count - keys.up % count) % count);
         }
         if keys.enter {
             let chosen = self.chosen.take()?;
@@ -195,7 +195,7 @@ mod tests {
     #[test]
     fn arrows_go_round_and_enter_takes_the_chosen_one() {
         let mut list = answered("/x/p", &[("poets", PathKind::Folder), ("poems.txt", PathKind::File)], "poe");
-        let (down, up) = (Keys { down: true, ..Keys::default() }, Keys { up: true, ..Keys::default() });
+        let (down, up) = (Keys { down: 1, ..Keys::default() }, Keys { up: 1, ..Keys::default() });
         let enter = Keys { enter: true, ..Keys::default() };
         assert_eq!(list.obey(enter, "/x/p", false), None, "nothing is chosen yet");
         assert_eq!((list.obey(up, "/x/p", false), list.chosen), (None, Some(1)));

@@ -85,11 +85,12 @@ pub fn wrong_circles(found: &[BTreeSet<Module>], known: &[&[&str]], imports: &[I
         if !known.iter().any(|known| circle.is_subset(known)) {
             let mut text = format!("a circle of {}:", names(circle));
             let within = imports.iter().filter(|import| {
-                let member = |module: &Module| circle.iter().any(|member| module.starts_with(member));
-                member(&import.from) && member(&import.to) && !import.to.starts_with(&import.from)
+                circle.contains(&import.from) && circle.contains(&import.to) && !import.to.starts_with(&import.from)
             });
-            for import in within {
-                let _ = write!(text, "\n    {} names {}", import.place, import.to.join("/"));
+            let lines: BTreeSet<String> =
+                within.map(|import| format!("{} names {}", import.place, import.to.join("/"))).collect();
+            for line in lines {
+                let _ = write!(text, "\n    {line}");
             }
             wrong.push(text);
         }

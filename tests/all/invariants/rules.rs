@@ -96,6 +96,7 @@ const RULES: &[Rule] = &[
             ("ui/bench", "Command :: new", "measures the start of the window from outside"),
             ("ui/bench", ". lock (", "a moment's note of when a frame is due"),
             ("ui/screenshots", "thread :: sleep", "takes pictures without a window"),
+            ("ui/termination", "thread :: sleep", "on its own thread"),
         ],
         offending: "fn f() { a.recv(); a.recv_timeout(d); a.recv_deadline(d); a.next_within(d); a.stop_and_wait(); \
                     a.send_timeout(1, d); a.join(); a.wait(b); a.lock(); std::thread::sleep(d); block_on(f()); \
@@ -175,18 +176,12 @@ const RULES: &[Rule] = &[
         says: "7: files are read where their size is checked first",
         words: &["fs :: read", "fs :: read_to_string", "File :: open", "File :: options", "OpenOptions"],
         holds_in: &[],
-        home: &["runs/mod.rs"],
+        home: &["files.rs", "runs/mod.rs"],
         known: &[
             ("lab/bench", "fs :: read_to_string", "/proc"),
-            ("lab/desk", "File :: open", "a preset: its size is checked there"),
-            ("runs/folder", "File :: open", "the log, line by line with a bound for each"),
-            ("runs/folder", "File :: options", "the log, appended to, and locked"),
-            ("runs/snapshots", "File :: open", "the roles, line by line with a bound for each"),
-            ("runs/snapshots", "File :: options", "the roles, appended to"),
-            ("text/corpus", "File :: open", "a text: its size is checked there, and it is read as a stream"),
-            ("text/tokenizer", "File :: open", "a tokenizer: its size is checked there"),
+            ("memory/memory", "fs :: read_to_string", "/proc"),
+            ("runs/part", "File :: options", "the lock that says whose a hidden folder is"),
             ("ui/bench", "fs :: read_to_string", "/proc"),
-            ("ui/settings", "fs :: read_to_string", "the settings: their size is checked there"),
         ],
         offending: "use std::fs::{File, read, read_to_string}; fn f() { File::open(p); File::options(); OpenOptions::new(); }",
     },
@@ -194,9 +189,10 @@ const RULES: &[Rule] = &[
         says: "7: files are replaced where the new one is whole before the old one goes",
         words: &["fs :: write", "fs :: rename", "fs :: copy", "File :: create", "File :: create_new"],
         holds_in: &[],
-        home: &["runs/mod.rs"],
+        home: &["runs/mod.rs", "runs/part.rs"],
         known: &[
-            ("runs/folder", "fs :: copy", "into a new folder that is renamed when it is whole"),
+            ("runs/folder", "fs :: rename", "a damaged checkpoint is put aside"),
+            ("runs/folder", "File :: create_new", "a run's copy, into a new folder"),
             ("ui/settings", "fs :: rename", "settings that cannot be read are put aside"),
         ],
         offending: "use std::fs::*; fn f() { fs::write(p, b); fs::rename(p, q); fs::copy(p, q); File::create(p); \
