@@ -15,7 +15,7 @@ fn main() -> ExitCode {
     }
     let Arguments { job, window } = Arguments::try_parse().unwrap_or_else(|error| {
         if error.kind() == clap::error::ErrorKind::InvalidUtf8 {
-            eprintln!("headlight: {}", headless::no_utf8(std::env::args_os()));
+            eprintln!("headlight: {}", headless::printed(&headless::no_utf8(std::env::args_os())));
             std::process::exit(2);
         }
         refuse(&error)

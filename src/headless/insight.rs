@@ -65,9 +65,7 @@ pub(super) fn effects(arguments: &EffectsArguments) -> Result<ExitCode> {
     drop(progress);
     let without = found.heads.iter().chain(&found.mlps).flatten().filter(|effect| !effect.is_finite()).count();
     if without > 0 {
-        eprintln!(
-            "warning: without {without} of its parts the model's loss is no number; such effects are null in JSON"
-        );
+        tell!("warning: without {without} of its parts the model's loss is no number; such effects are null in JSON");
     }
     if arguments.json {
         let heads: Vec<_> = found.heads.chunks(found.heads_per_layer).collect();
@@ -102,7 +100,7 @@ pub(super) fn lens(arguments: &LensArguments) -> Result<ExitCode> {
     let (look, note) = opened.lens(&prompt, target)?;
     tell_note(&note);
     if let Some(found) = look.non_finite {
-        eprintln!("warning: {found}; such numbers are null in JSON");
+        tell!("warning: {found}; such numbers are null in JSON");
     }
     let (Some(lens), labels) = (look.lens, opened.labels()) else { return Ok(ExitCode::FAILURE) };
     let cells = |row: usize| (0..lens.positions).map(move |position| (row, position));

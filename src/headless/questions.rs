@@ -55,7 +55,7 @@ pub(super) fn evaluate(arguments: &EvaluateArguments) -> Result<ExitCode> {
     let found = opened.evaluate(arguments.text.as_deref(), &mut |share| progress.tell(share))?;
     drop(progress);
     if !found.perplexity.is_finite() {
-        eprintln!("warning: a loss of {} has a perplexity beyond what a number holds", found.loss);
+        tell!("warning: a loss of {} has a perplexity beyond what a number holds", found.loss);
     }
     if arguments.json {
         say!("{}", serde_json::to_string(&found)?);
@@ -125,7 +125,7 @@ pub(super) fn prompt(arguments: &PromptArguments) -> Prompt {
 /// What is no number is null in JSON: says so, and where it begins. A pass of its own, so only where there is some.
 fn warn_non_finite(opened: &Opened, prompt: &Prompt) -> Result<()> {
     if let Some(found) = opened.non_finite(prompt)? {
-        eprintln!("warning: {found}; such numbers are null in JSON");
+        tell!("warning: {found}; such numbers are null in JSON");
     }
     Ok(())
 }

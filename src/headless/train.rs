@@ -198,7 +198,7 @@ fn tell_all(handle: &RunHandle, asked: &Asked, terminal: &mut Terminal, interrup
                 trouble = report.blocked;
                 match nothing {
                     Some(NothingToDo { why, impossible: true }) => trouble = Some(why),
-                    Some(NothingToDo { why, .. }) if trouble.is_none() => eprintln!("note: {why}"),
+                    Some(NothingToDo { why, .. }) if trouble.is_none() => tell!("note: {why}"),
                     _ => {}
                 }
             }

@@ -58,8 +58,10 @@ pub fn fork(run: &Path, step: Step, place: &Place, changes: Option<&Recipe>) -> 
         "the settings end at step {steps}: a fork from step {} needs more steps (--steps, or Steps in the recipe)",
         step.0
     );
-    file.parent = Some(Parent { run: std::path::absolute(run)?, step });
-    whole(place, |beside| {
+    let made = path_of(place);
+    // It is made elsewhere first, and its parent lies beside its own place.
+    file.parent = Some(Parent { run: std::path::absolute(run)?, step }.seen_from(&made)?);
+    whole(&made, |beside| {
         let mut folder = RunFolder::create(beside, file)?;
         copy_log(run, &mut folder, step)?;
         read_roles(run, step).iter().try_for_each(|report| folder.log_roles(report))?;
@@ -87,7 +89,7 @@ pub fn keep_pruned(file: &RunFile, model: &Gpt, shape: ModelRecipe, place: &Plac
     let recipe = Recipe { model: shape, ..file.recipe.clone() };
     let new = RunFile::new(recipe, file.tokenizer.clone(), file.text_digest.clone());
     let file = RunFile { around: file.around.clone(), ..new };
-    whole(place, |beside| first_checkpoint(beside, file, model))
+    whole(&path_of(place), |beside| first_checkpoint(beside, file, model))
 }
 
 /// A place for a run made from another, in the same folder: its name with this behind it.
@@ -120,18 +122,22 @@ fn save(folder: &RunFolder, kept: Kept, model: &Gpt, optimizer: &AdamW, state: T
     Ok(Checkpoint::save(&folder.checkpoint(kept), model, optimizer, state, &owner)?)
 }
 
-/// Makes a run's folder beside its place and renames it there: half a run would open with weights that nobody trained.
-pub(super) fn whole(place: &Place, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
-    let run = match place {
+/// Where a new run goes.
+pub(super) fn path_of(place: &Place) -> PathBuf {
+    match place {
         Place::At(path) => path.clone(),
         Place::Named(name) => new_folder(&default_root(), name),
-    };
-    RunFolder::refuse_occupied(&run)?;
-    let part = Part::of_folder(&run)?;
+    }
+}
+
+/// Makes a run's folder beside its place and renames it there: half a run would open with weights that nobody trained.
+pub(super) fn whole(run: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+    RunFolder::refuse_occupied(run)?;
+    let part = Part::of_folder(run)?;
     make(&part.path()).map_err(|error| match error.downcast::<RunError>() {
         Ok(error) => part.blamed(error).into(),
         Err(error) => error,
     })?;
     part.put()?;
-    Ok(run)
+    Ok(run.to_owned())
 }

@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use burn::module::Module;
 use serde::{Serialize, Serializer};
 
-use super::branch::{first_checkpoint, whole};
+use super::branch::{first_checkpoint, path_of, whole};
 use super::handle::Place;
 use super::protocol::Family;
 use crate::device;
@@ -70,7 +70,7 @@ pub fn import(from: &Path, place: &Place, context: Option<usize>, base: &Recipe)
         notes,
     };
     let file = RunFile { around, ..RunFile::new(recipe, tokenizer, digest) };
-    report.run = whole(place, |beside| first_checkpoint(beside, file, &model.valid()))?;
+    report.run = whole(&path_of(place), |beside| first_checkpoint(beside, file, &model.valid()))?;
     Ok(report)
 }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use burn::tensor::Device;
 
+use super::branch::path_of;
 use super::channel::{Inbox, Outbox};
 use super::handle::{Origin, Place, RunSpec};
 use super::protocol::{DeviceClass, DeviceReport, Event, RunState};
@@ -15,9 +16,7 @@ use super::trial::Trial;
 use crate::device::{self, DeviceError};
 use crate::memory::{Need, Tight};
 use crate::recipe::{ModelRecipe, Recipe, TextSource};
-use crate::runs::{
-    Checkpoint, Curves, Kept, Owner, RunError, RunFile, RunFolder, TrainingState, default_root, new_folder, read_curves,
-};
+use crate::runs::{Checkpoint, Curves, Kept, Owner, RunError, RunFile, RunFolder, TrainingState, read_curves};
 use crate::text::{Dataset, Progress, TextError};
 use crate::train::Trainer;
 
@@ -75,10 +74,7 @@ fn create(recipe: &Recipe, place: &Place, spec: &RunSpec, outbox: &Outbox, inbox
     let (device, report) = open_device(spec, &recipe.model, vocabulary, outbox, inbox)?;
     let tight = Need::training(&recipe, vocabulary, report.kind != DeviceClass::Gpu).check()?;
     tell_tight(tight, spec, outbox)?;
-    let path = match place {
-        Place::At(path) => path.clone(),
-        Place::Named(name) => new_folder(&default_root(), name),
-    };
+    let path = path_of(place);
     let file = RunFile::new(recipe.clone(), dataset.tokenizer.clone(), dataset.digest.clone());
     let folder = RunFolder::create(&path, file)?;
     let history = Curves::new(recipe.clone());

@@ -129,7 +129,7 @@ impl RunFile {
         };
         self.around.write(folder)?;
         let Self { recipe, text_digest, parent, .. } = self.clone();
-        let parent = parent.map(|parent| kept_parent(parent, folder)).transpose().map_err(RunError::io(folder))?;
+        let parent = parent.map(|parent| parent.seen_from(folder)).transpose()?;
         let stored = Stored { format: FORMAT, recipe, tokenizer, text_digest, parent };
         let path = folder.join(RECIPE_FILE);
         let text = ron::ser::to_string_pretty(&stored, ron::ser::PrettyConfig::default());
@@ -139,15 +139,21 @@ impl RunFile {
     }
 }
 
-/// A parent as it is kept in the folder of a run: one that lies beside by a path that needs neither this machine nor its
-/// user's name, any other by its name alone.
-fn kept_parent(parent: Parent, folder: &Path) -> std::io::Result<Parent> {
-    if parent.run.is_relative() {
-        return Ok(parent);
+impl Parent {
+    /// As it is kept in the folder of a run: one that lies beside by a path that needs neither this machine nor its user's
+    /// name, any other by its name alone. A relative one is so already.
+    ///
+    /// # Errors
+    /// If `folder` is relative and there is no current folder.
+    pub fn seen_from(self, folder: &Path) -> Result<Self, RunError> {
+        if self.run.is_relative() {
+            return Ok(self);
+        }
+        let name = self.run.file_name().unwrap_or_default();
+        let absolute = std::path::absolute(folder).map_err(RunError::io(folder))?;
+        let beside = self.run.parent() == absolute.parent();
+        Ok(Self { run: if beside { Path::new("..").join(name) } else { PathBuf::from(name) }, ..self })
     }
-    let name = parent.run.file_name().unwrap_or_default();
-    let beside = parent.run.parent() == std::path::absolute(folder)?.parent();
-    Ok(Parent { run: if beside { Path::new("..").join(name) } else { PathBuf::from(name) }, ..parent })
 }
 
 impl Stored<KeptTokenizer> {

@@ -57,7 +57,7 @@ pub enum TextError {
     /// `parts`: characters, or words where numbers should be.
     #[error("{}: the model does not know {parts}: take them out or train a new model on it", .path.display())]
     UnknownParts { path: PathBuf, parts: String },
-    #[error("{}: is not the text that this run learned from", .path.display())]
+    #[error("{} is not the text that this run learned from", .path.display())]
     Another { path: PathBuf },
     /// What the tokenizer says of it.
     #[error("{}: {why}", .path.display())]

@@ -120,7 +120,7 @@ fn a_tied_head_in_the_file_is_the_embedding_or_is_looked_at_like_every_tensor() 
         head(Dtype::F32, &[36, 16], vec![0; 4 * 36 * 16]).refused(WEIGHTS, &[HEAD, "[36, 16]", "[37, 16]"]);
         head(Dtype::I32, &[37, 16], vec![0; 4 * 37 * 16]).refused(WEIGHTS, &[HEAD, "I32"]);
         let broken = f32::NAN.to_le_bytes().repeat(37 * 16);
-        head(Dtype::F32, &[37, 16], broken).refused(WEIGHTS, &[HEAD, "no numbers"]);
+        head(Dtype::F32, &[37, 16], broken).refused(WEIGHTS, &[HEAD, "no number"]);
     }
     // Where the config ties nothing, the head must be there.
     Copy::of("phi3").with_tensors(|tensors| drop(tensors.remove(HEAD))).refused(WEIGHTS, &[HEAD, "is missing"]);
@@ -361,7 +361,7 @@ fn weights_of_64_bits_are_rounded_and_that_is_said() {
         assert!(says(&rounded, "64 bits are rounded") && numbers(&rounded) == wanted, "{:?}", rounded.notes);
         wide(case, |value| if value.abs() > 0.5 { value * 1e301 } else { value })
             .refused(WEIGHTS, &["e30", "past what 32 bits hold"]);
-        wide(case, |_| f64::NAN).refused(WEIGHTS, &["no numbers"]);
+        wide(case, |_| f64::NAN).refused(WEIGHTS, &["no number"]);
     }
 }
 

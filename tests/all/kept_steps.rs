@@ -302,7 +302,9 @@ fn a_damaged_step_is_left_out_and_a_full_disk_stops_only_the_timeline() {
     recipe.training.steps = 200;
     let mut run = Followed::start(recipe, true);
     run.until_state(RunState::Paused);
-    fs::write(run.folder.path().join("run/snapshots"), "in the way").expect("written");
+    let snapshots = run.folder.path().join("run/snapshots");
+    fs::remove_dir_all(&snapshots).expect("removed");
+    fs::write(snapshots, "in the way").expect("written");
     run.handle.send(Command::Resume);
     run.until_state(RunState::Completed);
     let warnings: Vec<&str> = run

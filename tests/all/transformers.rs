@@ -537,8 +537,9 @@ fn files_beside_a_model_that_are_not_what_they_say_are_named() {
     };
     let refused = said("tokenizer_config.json", b"[1]").expect_err("it may say something of the tokenizer");
     assert!(refused.contains("tokenizer_config.json") && refused.contains("not a JSON object"), "{refused}");
-    let pointer =
-        said("tokenizer_config.json", b"version https://git-lfs.github.com/spec/v1\n").expect_err("a pointer");
+    let oid = "0".repeat(64);
+    let pointer = format!("version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize 1234\n");
+    let pointer = said("tokenizer_config.json", pointer.as_bytes()).expect_err("a pointer");
     assert!(pointer.contains("git lfs pull"), "{pointer}");
     for name in ["generation_config.json", "special_tokens_map.json", "added_tokens.json"] {
         let note = said(name, b"{").expect("it goes without");

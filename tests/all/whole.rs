@@ -116,7 +116,10 @@ fn a_place_that_is_refused_is_left_as_it_was() {
     let program = || Command::new(env!("CARGO_BIN_EXE_headlight"));
     let here = program().current_dir(&inside).args(["import", &model, "--out", "."]).output().expect("started");
     assert!(here.status.success(), "{}", String::from_utf8_lossy(&here.stderr));
-    assert_eq!(names(&inside), BTreeSet::from(["checkpoint", "metrics.jsonl", "recipe.ron"].map(str::to_owned)));
+    assert_eq!(
+        names(&inside),
+        BTreeSet::from(["checkpoint", "metrics.jsonl", "recipe.ron", "snapshots"].map(str::to_owned))
+    );
     assert!(!place.names().iter().any(|name| name.starts_with('.')), "{:?}", place.names());
 }
 
