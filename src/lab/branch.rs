@@ -5,15 +5,15 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, ensure};
 use burn::module::Module;
 
-use super::handle::Place;
+use super::handle::{Place, path_of};
 use super::protocol::Step;
 use crate::device;
 use crate::memory::Need;
 use crate::model::Gpt;
 use crate::recipe::{ModelRecipe, Recipe};
 use crate::runs::{
-    Checkpoint, Kept, Owner, Parent, Part, RunError, RunFile, RunFolder, TrainingState, copy_log, default_root,
-    find_snapshot, new_folder, read_roles,
+    Checkpoint, Kept, Owner, Parent, Part, RunError, RunFile, RunFolder, TrainingState, copy_log, find_snapshot,
+    read_roles,
 };
 use crate::train::AdamW;
 
@@ -120,14 +120,6 @@ pub(super) fn first_checkpoint(folder: &Path, file: RunFile, model: &Gpt) -> Res
 fn save(folder: &RunFolder, kept: Kept, model: &Gpt, optimizer: &AdamW, state: TrainingState) -> Result<()> {
     let owner = Owner::new(&folder.file.recipe.model, &folder.file.tokenizer);
     Ok(Checkpoint::save(&folder.checkpoint(kept), model, optimizer, state, &owner)?)
-}
-
-/// Where a new run goes.
-pub(super) fn path_of(place: &Place) -> PathBuf {
-    match place {
-        Place::At(path) => path.clone(),
-        Place::Named(name) => new_folder(&default_root(), name),
-    }
 }
 
 /// Makes a run's folder beside its place and renames it there: half a run would open with weights that nobody trained.

@@ -12,6 +12,7 @@ use super::channel::Outbox;
 use super::protocol::{Command, DeviceChoice, Event, Look, LookSlot, Outcome, Step};
 use super::worker;
 use crate::recipe::Recipe;
+use crate::runs::{default_root, new_folder};
 
 /// What to run.
 #[derive(Debug, Clone)]
@@ -52,6 +53,14 @@ pub enum Place {
     At(PathBuf),
     /// In a new folder among the user's runs, named by the day and this.
     Named(String),
+}
+
+/// The folder of a new run.
+pub(super) fn path_of(place: &Place) -> PathBuf {
+    match place {
+        Place::At(path) => path.clone(),
+        Place::Named(name) => new_folder(&default_root(), name),
+    }
 }
 
 /// A running worker. Dropping it closes the command channel, which ends the worker after a checkpoint.

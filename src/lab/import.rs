@@ -6,8 +6,8 @@ use anyhow::{Result, ensure};
 use burn::module::Module;
 use serde::{Serialize, Serializer};
 
-use super::branch::{first_checkpoint, path_of, whole};
-use super::handle::Place;
+use super::branch::{first_checkpoint, whole};
+use super::handle::{Place, path_of};
 use super::protocol::Family;
 use crate::device;
 use crate::recipe::{DataRecipe, Recipe, SamplingRecipe, TextSource};

@@ -7,9 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use burn::tensor::Device;
 
-use super::branch::path_of;
 use super::channel::{Inbox, Outbox};
-use super::handle::{Origin, Place, RunSpec};
+use super::handle::{Origin, Place, RunSpec, path_of};
 use super::protocol::{DeviceClass, DeviceReport, Event, RunState};
 use super::trial::Trial;
 
