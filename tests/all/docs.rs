@@ -8,7 +8,7 @@ use std::path::Path;
 
 use headlight::preset::Preset;
 use headlight::recipe::Biases;
-use headlight::runs::{RunFolder, TrainingState, read_curves, read_roles};
+use headlight::runs::{Around, RunFolder, TrainingState, read_curves, read_roles};
 use safetensors::SafeTensors;
 use serde::Deserialize;
 use serde_json::Value;
@@ -104,6 +104,8 @@ fn the_page_on_presets_names_every_field() {
     let model = &mut preset.recipe.model;
     (model.key_value_heads, model.mlp_width, model.pruned) = (Some(2), Some(3), vec![(0, 1)]);
     model.biases = Biases { mlp: true, ..Biases::NONE };
+    preset.recipe.data.probe_special_tokens = false;
+    (preset.recipe.sampling.stop_at_end, preset.recipe.sampling.special_tokens) = (false, false);
     let keys = keys_of_ron(&preset.to_ron());
     all_are_named(page, &keys);
     all_are_there(page, &keys);
@@ -127,7 +129,11 @@ fn the_pages_on_run_folders_are_of_one() {
         }
     }
     let file = RunFolder::read(folder.path()).expect("recipe.ron is read");
-    assert!(file.parent.is_some() && file.text_digest.len() == 64);
+    assert!(file.parent.is_some() && file.text_digest.starts_with("text-sha256:"));
+    let around = example("docs/run-folder.md", "around.json");
+    let read: Around = serde_json::from_str(&around).expect("around.json is read");
+    assert!(read.begin.is_some() && !read.ends.is_empty() && !read.files.is_empty());
+    all_are_named("docs/run-folder.md", &keys_of(&events(&around)[0]));
     let curves = read_curves(folder.path()).expect("metrics.jsonl is read");
     assert_eq!((curves.recipe, curves.unreadable), (file.recipe.clone(), 0));
     let steps: Vec<u64> = curves.steps.iter().map(|report| report.step.0).collect();
@@ -206,6 +212,7 @@ fn what_json_prints_is_what_the_page_says() {
     let small = ["--layers", "2", "--heads", "2", "--width", "16", "--context", "24", "--batch", "2"];
     for (name, arguments) in [
         ("evaluate", vec!["evaluate", &run]),
+        ("sample", [&["sample", &run][..], &prompt].concat()),
         ("logits", [&["logits", &run][..], &prompt].concat()),
         ("attention", [&["attention", &run][..], &prompt].concat()),
         ("heads", vec!["heads", &run]),
