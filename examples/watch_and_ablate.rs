@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::sync::Arc;
 
-use headlight::lab::protocol::{HeadId, Off, Role, RoleScores, Switches};
 use headlight::model::Gpt;
+use headlight::protocol::{HeadId, Off, Role, RoleScores, Switches};
 use headlight::text::Dataset;
 use headlight::train::{Seen, Trainer, evaluate_whole, switched};
 use headlight::{device, preset};

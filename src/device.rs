@@ -12,12 +12,11 @@ use std::sync::{LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use burn::tensor::{Device, DeviceKind};
-use burn_wgpu::WgpuBackend;
 use burn_wgpu::graphics::{AutoGraphicsApi, GraphicsApi};
-use burn_wgpu::wgpu;
+use burn_wgpu::{WgpuBackend, wgpu};
 use serde::{Deserialize, Serialize};
 
-use crate::lab::protocol::{DeviceChoice, DeviceClass, DeviceReport};
+use crate::protocol::{DeviceChoice, DeviceClass, DeviceReport};
 
 /// How long the listing of adapters may take before the driver counts as hung.
 const LIST_LIMIT: Duration = Duration::from_secs(20);

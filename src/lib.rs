@@ -58,6 +58,7 @@ pub mod lab;
 pub mod memory;
 pub mod model;
 pub mod preset;
+pub mod protocol;
 pub mod recipe;
 pub mod runs;
 pub mod store;

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{head_name, label, lens_name, mlp_name, pattern_name};
-use crate::lab::protocol::{AttentionSnapshot, Attribution, Cut, EffectsReport, HeadId, Lens, Role, RoleReport, View};
+use crate::protocol::{AttentionSnapshot, Attribution, Cut, EffectsReport, HeadId, Lens, Role, RoleReport, View};
 
 /// Every weight that may be other than zero: no key after its query.
 #[must_use]

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::{head_name, label, lens_name, mlp_name, pattern_name};
-use crate::lab::protocol::{
+use crate::protocol::{
     AttentionSnapshot, Attribution, Cut, EffectsReport, HeadId, HeadReport, Lens, Off, Role, RoleReport, RoleScores,
     Step, View,
 };

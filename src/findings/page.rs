@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use crate::lab::protocol::{AttentionSnapshot, EffectsReport, HeadId, Off, Role, RoleReport, RoleScores, Step, View};
+use crate::protocol::{AttentionSnapshot, EffectsReport, HeadId, Off, Role, RoleReport, RoleScores, Step, View};
 use crate::recipe::grouped;
 
 const TEMPLATE: &str = include_str!("../../assets/page.html");

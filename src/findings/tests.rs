@@ -4,7 +4,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::*;
-use crate::lab::protocol::{
+use crate::protocol::{
     AttentionSnapshot, Attribution, Cut, EffectsReport, HeadId, HeadReport, Lens, Off, Role, RoleReport, RoleScores,
     Step, View,
 };

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::lab::protocol::Family;
+use crate::protocol::Family;
 
 /// Headlight: build a small GPT, train it on your own text, and watch every attention head learn.
 ///

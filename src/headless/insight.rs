@@ -13,8 +13,7 @@ use super::progress::Progress;
 use super::questions::{open, prompt, prompt_of, tell_note};
 use crate::findings::{Page, lens_name};
 use crate::lab::branch;
-use crate::lab::handle::Place;
-use crate::lab::protocol::{HeadId, Off, Role, RoleScores, Step, Switches, Target, View, falling};
+use crate::protocol::{HeadId, Off, Place, Role, RoleScores, Step, Switches, Target, View, falling};
 use crate::recipe::bytes_text;
 use crate::runs::{RunFolder, write_file};
 

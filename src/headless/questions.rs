@@ -15,12 +15,10 @@ use super::progress::Progress;
 use super::terminal::printed;
 use super::train;
 use crate::lab::ask::{self, Moment, Opened, Prompt};
-use crate::lab::bench;
-use crate::lab::handle::Place;
-use crate::lab::import;
-use crate::lab::protocol::{DeviceChoice, ExportFormat, HeadId, Step, falling, largest_place};
 use crate::lab::trial::{Trial, UNSOUND};
+use crate::lab::{bench, import};
 use crate::preset;
+use crate::protocol::{DeviceChoice, ExportFormat, HeadId, Place, Step, falling, largest_place};
 use crate::recipe::{TextSource, bytes_text, grouped};
 use crate::runs::{Kept, RunFolder};
 

@@ -13,11 +13,12 @@ use serde_json::json;
 use super::args::{ResumeArguments, TrainArguments, WindowArguments};
 use super::terminal::printed;
 use crate::lab::desk::open_preset;
-use crate::lab::handle::{Origin, Place, RunHandle, RunSpec};
-use crate::lab::protocol::{
-    Command, DeviceChoice, Event, Outcome, ReadyReport, RunState, SampleEvent, SampleRequest, Step, StepReport,
-};
+use crate::lab::handle::RunHandle;
 use crate::preset::{self, Preset};
+use crate::protocol::{
+    Command, DeviceChoice, Event, Origin, Outcome, Place, ReadyReport, RunSpec, RunState, SampleEvent, SampleRequest,
+    Step, StepReport,
+};
 use crate::recipe::{Recipe, SamplingRecipe, TextSource, grouped};
 
 /// The exit code of a program that was interrupted.

@@ -8,16 +8,15 @@ use burn::tensor::Device;
 use serde::Serialize;
 
 use super::branch;
-use super::handle::Place;
 use super::measuring::{EFFECT_BATCHES, Effects, Subject};
-use super::protocol::{
-    AttentionSnapshot, DeviceChoice, DeviceReport, EffectsReport, ExportFormat, ExportReport, HeadReport, Look,
-    NonFinite, Off, RoleReport, RoleScores, SampledToken, Step, Switches, Target, View, Wants,
-};
 use super::trial::Trial;
 use crate::device::{self, Adapter};
 use crate::memory::Need;
 use crate::model::Gpt;
+use crate::protocol::{
+    AttentionSnapshot, DeviceChoice, DeviceReport, EffectsReport, ExportFormat, ExportReport, HeadReport, Look,
+    NonFinite, Off, Place, RoleReport, RoleScores, SampledToken, Step, Switches, Target, View, Wants,
+};
 use crate::recipe::{ModelRecipe, SamplingRecipe, TextSource};
 use crate::runs::{
     Checkpoint, Kept, Owner, RunError, RunFile, RunFolder, copy_run, export_safetensors, find_snapshot, transformers,

@@ -12,10 +12,10 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
-use super::handle::{Origin, Place, RunHandle, RunSpec};
-use super::protocol::{DeviceChoice, DeviceClass, Event, Step};
+use super::handle::RunHandle;
 use super::trial::Trial;
 use crate::memory::Need;
+use crate::protocol::{DeviceChoice, DeviceClass, Event, Origin, Place, RunSpec, Step};
 use crate::recipe::{Recipe, SamplingRecipe};
 use crate::text::{Dataset, dialogues};
 use crate::train::{Sampler, Trainer};

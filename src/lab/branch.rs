@@ -5,15 +5,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, ensure};
 use burn::module::Module;
 
-use super::handle::{Place, path_of};
-use super::protocol::Step;
 use crate::device;
 use crate::memory::Need;
 use crate::model::Gpt;
+use crate::protocol::{Place, Step};
 use crate::recipe::{ModelRecipe, Recipe};
 use crate::runs::{
     Checkpoint, Kept, Owner, Parent, Part, RunError, RunFile, RunFolder, TrainingState, copy_log, find_snapshot,
-    read_roles,
+    path_of, read_roles,
 };
 use crate::train::AdamW;
 

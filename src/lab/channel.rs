@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
 
 use super::handle::Wake;
-use super::protocol::{Command, Event, Look, LookSlot, Outcome, View};
+use crate::protocol::{Command, Event, Look, LookSlot, Outcome, View};
 
 /// The worker's way out: events in order, attention as a latest value, a wake for who waits.
 pub struct Outbox {

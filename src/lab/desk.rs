@@ -15,19 +15,19 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::branch;
-use super::handle::{Place, Wake};
-use super::import::{ImportReport, import};
-use super::protocol::Step;
-use crate::files::{self, FileFault, Links};
-use crate::preset::Preset;
-use crate::recipe::{Recipe, TextSource, bytes_text};
-use crate::{device, runs};
-
 pub use self::listing::{Entry, Listing, Search};
 pub use crate::device::Adapter;
 pub use crate::runs::Curves;
 pub use crate::text::TextSummary;
+
+use super::branch;
+use super::handle::Wake;
+use super::import::{ImportReport, import};
+use crate::files::{self, FileFault, Links};
+use crate::preset::Preset;
+use crate::protocol::{Place, Step};
+use crate::recipe::{Recipe, TextSource, bytes_text};
+use crate::{device, runs};
 
 /// A preset is a page of text; what is larger is something else.
 const PRESET_BYTES_MAX: u64 = 1_000_000;

@@ -1,7 +1,6 @@
 //! The window's and the command line's end of a run: starts the worker thread, carries commands and events.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -9,59 +8,8 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::channel::Outbox;
-use super::protocol::{Command, DeviceChoice, Event, Look, LookSlot, Outcome, Step};
 use super::worker;
-use crate::recipe::Recipe;
-use crate::runs::{default_root, new_folder};
-
-/// What to run.
-#[derive(Debug, Clone)]
-pub struct RunSpec {
-    pub origin: Origin,
-    pub device: DeviceChoice,
-    /// Take the device although its test finds wrong numbers.
-    pub insist: bool,
-    /// Pause after this step although the recipe goes on; the schedule does not change.
-    pub stop_at: Option<Step>,
-    /// Wait for [`Command::Resume`] or [`Command::Step`] before the first step.
-    pub start_paused: bool,
-    /// Start although memory is tight, with a word; else such a run is not begun, and [`Outcome::Tight`] asks.
-    pub despite_memory: bool,
-    /// At most so many attention snapshots a second; 0 records none.
-    pub attention_per_sec: f64,
-}
-
-/// Where a run comes from.
-#[derive(Debug, Clone)]
-pub enum Origin {
-    New {
-        recipe: Box<Recipe>,
-        place: Place,
-    },
-    /// A run folder, from its last checkpoint.
-    Open {
-        folder: PathBuf,
-        /// Where its text lies now, if that has moved: taken if it is the same text.
-        text: Option<PathBuf>,
-    },
-}
-
-/// Where a new run is kept.
-#[derive(Debug, Clone)]
-pub enum Place {
-    /// In this folder, which does not exist yet or is empty.
-    At(PathBuf),
-    /// In a new folder among the user's runs, named by the day and this.
-    Named(String),
-}
-
-/// The folder of a new run.
-pub(super) fn path_of(place: &Place) -> PathBuf {
-    match place {
-        Place::At(path) => path.clone(),
-        Place::Named(name) => new_folder(&default_root(), name),
-    }
-}
+use crate::protocol::{Command, Event, Look, LookSlot, Outcome, RunSpec};
 
 /// A running worker. Dropping it closes the command channel, which ends the worker after a checkpoint.
 #[derive(Debug)]

@@ -7,12 +7,11 @@ use burn::module::Module;
 use serde::{Serialize, Serializer};
 
 use super::branch::{first_checkpoint, whole};
-use super::handle::{Place, path_of};
-use super::protocol::Family;
 use crate::device;
+use crate::protocol::{Family, Place};
 use crate::recipe::{DataRecipe, Recipe, SamplingRecipe, TextSource};
 use crate::runs::transformers::{self, Imported};
-use crate::runs::{RunFile, RunFolder};
+use crate::runs::{RunFile, RunFolder, path_of};
 use crate::text::{Dataset, TextSummary, TokenId, Tokenizer};
 
 /// Memory that further training of an imported model may take; its batch is made to fit.

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use burn::module::Module;
 use burn::tensor::Device;
 
-use super::protocol::{AttentionSnapshot, Look, Pin, RoleReport, Step, View};
 use crate::memory::Need;
 use crate::model::Gpt;
+use crate::protocol::{AttentionSnapshot, Look, Pin, RoleReport, Step, View};
 use crate::runs::{Checkpoint, Kept, Owner, RunFile, RunFolder, find_snapshot};
 use crate::text::Batch;
 use crate::train::{Means, Probe, Seen, Trainer, first_non_finite, switched};

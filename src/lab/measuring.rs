@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use burn::tensor::Device;
 
-use super::protocol::{
+use crate::model::{Gpt, values_of};
+use crate::protocol::{
     AttentionSnapshot, EffectsReport, Event, HeadId, MeanAttention, Off, Step, SwitchedReport, Switches,
 };
-use crate::model::{Gpt, values_of};
 use crate::recipe::ModelRecipe;
 use crate::text::{Batch, TokenId, Tokenizer};
 use crate::train::{Means, Probe, Seen, batch_loss, switched};

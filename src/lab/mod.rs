@@ -9,7 +9,6 @@ pub mod handle;
 pub mod import;
 mod looking;
 mod measuring;
-pub mod protocol;
 mod start;
 mod timeline;
 pub mod trial;

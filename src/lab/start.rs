@@ -8,14 +8,12 @@ use anyhow::{Result, bail};
 use burn::tensor::Device;
 
 use super::channel::{Inbox, Outbox};
-use super::handle::{Origin, Place, RunSpec, path_of};
-use super::protocol::{DeviceClass, DeviceReport, Event, RunState};
 use super::trial::Trial;
-
 use crate::device::{self, DeviceError};
 use crate::memory::{Need, Tight};
+use crate::protocol::{DeviceClass, DeviceReport, Event, Origin, Place, RunSpec, RunState};
 use crate::recipe::{ModelRecipe, Recipe, TextSource};
-use crate::runs::{Checkpoint, Curves, Kept, Owner, RunError, RunFile, RunFolder, TrainingState, read_curves};
+use crate::runs::{Checkpoint, Curves, Kept, Owner, RunError, RunFile, RunFolder, TrainingState, path_of, read_curves};
 use crate::text::{Dataset, Progress, TextError};
 use crate::train::Trainer;
 
@@ -274,9 +272,9 @@ mod tests {
     use crossbeam_channel::bounded;
 
     use super::*;
-    use crate::lab::protocol::{DeviceChoice, LookSlot};
     use crate::memory::Free;
     use crate::preset;
+    use crate::protocol::{DeviceChoice, LookSlot};
 
     #[test]
     fn a_run_that_barely_fits_asks_first_or_says_so() {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::protocol::Step;
+use crate::protocol::Step;
 use crate::runs::{Hold, PreparedCheckpoint, RunError, is_worth_keeping, kept_steps, missed_least, snapshot_path};
 
 /// The part of training's time that the timeline may take, as one in so many: with the credit under 2 % of half a minute.

@@ -10,16 +10,15 @@ use burn::tensor::Device;
 use crossbeam_channel::Receiver;
 
 use super::channel::{Inbox, Outbox};
-use super::handle::RunSpec;
 use super::looking::Looker;
 use super::measuring::Measuring;
-use super::protocol::{
-    Command, DeviceClass, Event, Outcome, ReadyReport, RunState, SampleEvent, Step, StepReport, ValidationReport,
-    WholeReport,
-};
 use super::start::{self, Opened};
 use super::timeline::Timeline;
 use crate::memory::Need;
+use crate::protocol::{
+    Command, DeviceClass, Event, Outcome, ReadyReport, RunSpec, RunState, SampleEvent, Step, StepReport,
+    ValidationReport, WholeReport,
+};
 use crate::runs::{Gap, Kept, Owner, RunFolder, read_roles};
 use crate::text::TokenId;
 use crate::train::{Sampler, Trainer, evaluate_whole};

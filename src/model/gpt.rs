@@ -9,8 +9,8 @@
 //! What is called `kernels::` is one operation on the CPU and several of burn's elsewhere; `kernels/plain.rs` says what
 //! each means.
 
-use burn::module::{Module, Param};
-use burn::nn::{Dropout, DropoutConfig, Embedding, Linear};
+use burn::module::Module;
+use burn::nn::{Dropout, Embedding, Linear};
 use burn::tensor::activation::softmax;
 use burn::tensor::{Bool, Int, Tensor};
 
@@ -18,7 +18,8 @@ use super::cache::{Cache, Kept};
 use super::rotary::Rotation;
 use super::trace::Trace;
 use crate::kernels::{self, DropoutMask};
-use crate::recipe::{Activation, ModelRecipe, Position};
+use crate::model::layers::{Norm, add_linear, drop, function_of, linear};
+use crate::recipe::{Activation, Position};
 
 /// A decoder-only transformer. Built by [`Gpt::new`](super::Gpt), trained on an autodiff device, watched on a plain one.
 #[derive(Module, Debug)]
@@ -63,15 +64,6 @@ pub(super) struct Mlp {
     pub(super) dropout: Dropout,
     #[module(skip)]
     pub(super) activation: Activation,
-}
-
-/// LayerNorm (Ba et al. 2016), or RMSNorm (Zhang & Sennrich 2019), which leaves the mean as it is.
-#[derive(Module, Debug)]
-pub(super) struct Norm {
-    pub(super) gamma: Param<Tensor<1>>,        // [width]
-    pub(super) beta: Option<Param<Tensor<1>>>, // [width]
-    pub(super) epsilon: f64,
-    pub(super) centred: bool,
 }
 
 impl Gpt {
@@ -237,52 +229,8 @@ impl Mlp {
     }
 }
 
-impl Norm {
-    pub(super) fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let (gamma, beta) = (self.gamma.val(), self.beta.as_ref().map(Param::val));
-        match self.centred {
-            true => kernels::layer_norm(x, gamma, beta, self.epsilon),
-            false => kernels::rms_norm(x, gamma, self.epsilon),
-        }
-    }
-}
-
-const fn function_of(activation: Activation) -> kernels::Activation {
-    match activation {
-        Activation::Gelu => kernels::Activation::Gelu,
-        Activation::GeluTanh => kernels::Activation::GeluTanh,
-        Activation::Relu => kernels::Activation::Relu,
-        Activation::SwiGlu => kernels::Activation::Silu,
-    }
-}
-
-/// x · W + b
-fn linear(layer: &Linear, x: Tensor<3>) -> Tensor<3> {
-    kernels::linear(x, layer.weight.val(), layer.bias.as_ref().map(Param::val))
-}
-
-/// residual + dropout(x · W + b)
-fn add_linear(residual: Tensor<3>, layer: &Linear, x: Tensor<3>, dropout: &Dropout) -> Tensor<3> {
-    if dropout.prob > 0.0 && x.device().is_autodiff() {
-        return residual + drop(dropout, linear(layer, x));
-    }
-    kernels::linear_onto(residual, x, layer.weight.val(), layer.bias.as_ref().map(Param::val))
-}
-
-/// Some numbers set to 0 and the others grown, in training only.
-fn drop(dropout: &Dropout, x: Tensor<3>) -> Tensor<3> {
-    match DropoutMask::draw(dropout.prob, &x.device()) {
-        Some(mask) => kernels::dropout(x, mask),
-        None => dropout.forward(x),
-    }
-}
-
 impl Attention {
     pub(super) fn head_width(&self) -> usize {
         self.projection.weight.dims()[0] / self.heads
     }
-}
-
-pub(super) fn dropout(recipe: &ModelRecipe) -> Dropout {
-    DropoutConfig::new(recipe.dropout).init()
 }

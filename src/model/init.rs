@@ -7,7 +7,8 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal};
 
-use super::gpt::{Attention, Block, Gpt, Mlp, Norm, dropout};
+use super::gpt::{Attention, Block, Gpt, Mlp};
+use crate::model::layers::{Norm, dropout};
 use crate::recipe::{ModelRecipe, Position};
 
 /// Standard deviation of every matrix but the residual projections.

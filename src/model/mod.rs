@@ -23,6 +23,7 @@ mod attribution;
 mod cache;
 mod gpt;
 mod init;
+pub mod layers;
 mod rotary;
 mod surgery;
 mod trace;

@@ -1,8 +1,7 @@
 //! One run's folder on disk, and the log of what was observed.
 
-use std::fmt;
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::{fmt, fs};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -16,7 +15,7 @@ use super::log::{Gap, Line, Log};
 use super::part::MadeFolders;
 use super::{RunError, read_own, whole_folder, write_atomic};
 use crate::files::{self, Links};
-use crate::lab::protocol::{Step, StepReport, ValidationReport};
+use crate::protocol::{Place, Step, StepReport, ValidationReport};
 use crate::recipe::{Recipe, TextSource, kept_path};
 use crate::text::{CharTokenizer, TOKENIZER_BYTES_MAX, Tokenizer, VOCABULARY_MAX};
 
@@ -511,6 +510,15 @@ pub fn default_root() -> PathBuf {
     match etcetera::choose_base_strategy() {
         Ok(base) => base.data_dir().join("headlight").join("runs"),
         Err(_) => PathBuf::from("runs"),
+    }
+}
+
+/// The folder of a new run.
+#[must_use]
+pub fn path_of(place: &Place) -> PathBuf {
+    match place {
+        Place::At(path) => path.clone(),
+        Place::Named(name) => new_folder(&default_root(), name),
     }
 }
 

@@ -271,7 +271,7 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
-    use crate::lab::protocol::Step;
+    use crate::protocol::Step;
     use crate::text::CharTokenizer;
 
     fn recipe() -> ModelRecipe {

@@ -10,7 +10,7 @@ use super::folder::Stored;
 use super::hold::LOG_FILE;
 use super::{RunError, RunFolder};
 use crate::files::{self, FileFault, Identity, Links};
-use crate::lab::protocol::{Step, StepReport, ValidationReport};
+use crate::protocol::{Step, StepReport, ValidationReport};
 use crate::recipe::Recipe;
 
 /// Lines that wait for the disk, in bytes: so many are written at once, and so many are kept while it takes none.

@@ -50,19 +50,20 @@ mod snapshots;
 pub mod transformers;
 mod weights;
 
-pub use around::Around;
-pub use checkpoint::{Checkpoint, Owner, PreparedCheckpoint, TrainingState};
-pub use export::export_safetensors;
-pub use folder::{Kept, Parent, RunFile, RunFolder, copy_run, default_root, new_folder};
-pub use hold::Hold;
-pub use log::{Curves, Gap, copy_log, read_curves};
-pub(crate) use part::{Part, whole_folder};
-pub use part::{clear_abandoned, write_file};
-pub use snapshots::{find_snapshot, is_worth_keeping, kept_steps, missed_least, read_roles, snapshot_path};
-
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+
+pub use around::Around;
+pub use checkpoint::{Checkpoint, Owner, PreparedCheckpoint, TrainingState};
+pub use export::export_safetensors;
+pub use folder::{Kept, Parent, RunFile, RunFolder, copy_run, default_root, new_folder, path_of};
+pub use hold::Hold;
+pub use log::{Curves, Gap, copy_log, read_curves};
+pub use part::{clear_abandoned, write_file};
+pub use snapshots::{find_snapshot, is_worth_keeping, kept_steps, missed_least, read_roles, snapshot_path};
+
+pub(crate) use part::{Part, whole_folder};
 
 use crate::files::{self, FileFault, Links};
 

@@ -8,7 +8,7 @@ use super::hold::{ROLES_FILE, SNAPSHOTS};
 use super::log::Lines;
 use super::{RunError, RunFolder, write_atomic};
 use crate::files;
-use crate::lab::protocol::{RoleReport, Step};
+use crate::protocol::{RoleReport, Step};
 
 /// The largest record of roles that is read, in bytes.
 const ROLES_BYTES_MAX: u64 = 4 << 30;

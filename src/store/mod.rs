@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 pub use series::{Bucket, Series};
 
-use crate::lab::protocol::{
+use crate::protocol::{
     AttentionSnapshot, DeviceClass, EffectsReport, Event, Look, MeanAttention, Outcome, ReadyReport, RoleReport,
     RunState, SampleEvent, SampledToken, Step, StepReport, SwitchedReport, Switches, ValidationReport, WholeReport,
 };
@@ -76,11 +76,11 @@ pub struct RunStore {
     pub outcome: Option<Outcome>,
     /// Why the run cannot go on from where it is, while it waits for [`Command::Rollback`].
     ///
-    /// [`Command::Rollback`]: crate::lab::protocol::Command::Rollback
+    /// [`Command::Rollback`]: crate::protocol::Command::Rollback
     pub diverged: Option<String>,
     /// Why the run saves nothing, while it waits for [`Command::SaveElsewhere`].
     ///
-    /// [`Command::SaveElsewhere`]: crate::lab::protocol::Command::SaveElsewhere
+    /// [`Command::SaveElsewhere`]: crate::protocol::Command::SaveElsewhere
     pub folder_gone: Option<String>,
     serial: u64,
     clock: fn() -> String,

@@ -3,8 +3,8 @@ use std::path::PathBuf;
 use proptest::prelude::*;
 
 use super::*;
-use crate::lab::protocol::{DeviceClass, DeviceReport, View};
 use crate::preset;
+use crate::protocol::{DeviceClass, DeviceReport, View};
 
 /// A store at the start of a run, its clock standing still.
 pub(crate) fn store_at_start() -> RunStore {

@@ -16,7 +16,7 @@ use tokenizers::NormalizedString;
 
 use super::bpe_file::{Read, read};
 use super::cutter::{PATIENCE, TooSlow};
-use super::tokenizer::{Encoded, TokenId, TokenizerFault, listed, quoted, visible};
+use super::token::{Encoded, TokenId, TokenizerFault, listed, quoted, visible};
 
 /// What stands at the start of a text, by the names that are in use.
 const START_TOKENS: [&str; 5] = ["<|endoftext|>", "<|begin_of_text|>", "<|im_start|>", "<s>", "<bos>"];

@@ -12,7 +12,7 @@ use tokenizers::processors::PostProcessorWrapper;
 use tokenizers::{AddedToken, DecoderWrapper, TokenizerImpl};
 
 use super::cutter::Cutter;
-use super::tokenizer::{TokenId, TokenizerFault, VOCABULARY_MAX, listed, quoted};
+use super::token::{TokenId, TokenizerFault, VOCABULARY_MAX, listed, quoted};
 
 /// Tokens that a file may put around each text.
 const AROUND_MAX: usize = 64;

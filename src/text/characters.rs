@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::tokenizer::{Encoded, TokenId, VOCABULARY_MAX, quoted, visible};
+use super::token::{Encoded, TokenId, VOCABULARY_MAX, quoted, visible};
 
 /// A character-level tokenizer. Serialized as the string of its characters, in the order of their ids.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

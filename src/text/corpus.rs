@@ -6,14 +6,16 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
 use super::characters::CharTokenizer;
+use super::fault::{Progress, TextError};
 use super::generated;
 use super::pieces::Pieces;
-use super::tokenizer::{TokenId, Tokenizer, VOCABULARY_MAX, named};
+use super::token::{TokenId, VOCABULARY_MAX, named};
+use super::tokenizer::Tokenizer;
 use crate::files::{self, FileFault, Links};
 use crate::recipe::TextSource;
 
@@ -25,53 +27,6 @@ pub(super) const PIECES_BYTES_MAX: u64 = 1 << 30;
 const BUILT_IN_BYTES: usize = 1_200_000;
 const CHUNK_BYTES: usize = 1 << 20;
 const EXCERPT_CHARACTERS: usize = 300;
-
-/// Why a text cannot be learned from, and what to do about it.
-#[derive(Debug, thiserror::Error)]
-pub enum TextError {
-    #[error("{}: cannot be read ({cause}): check the name, and that you may open it", .path.display())]
-    Unreadable { path: PathBuf, cause: io::Error },
-    #[error("{}: is a folder: choose a text file in it", .path.display())]
-    Folder { path: PathBuf },
-    /// It stands for another file, which is not there.
-    #[error("{}: {fault}", .path.display())]
-    StandIn { path: PathBuf, fault: String },
-    #[error("{}: holds no text: choose a file with something to learn from", .path.display())]
-    Empty { path: PathBuf },
-    /// `offset` of the first byte that is no UTF-8, counted from 0.
-    #[error("{}: is not UTF-8 text (bad byte at offset {offset}): save it as UTF-8 and open it again", .path.display())]
-    NotUtf8 { path: PathBuf, offset: u64 },
-    /// `needed` tokens in the `part`, which a text of `total` characters has.
-    #[error("{}: its {part} part has {tokens} {unit}, but the context needs {needed}: \
-        take a text of at least {total} {unit} or a shorter context", .path.display())]
-    TooShort { path: PathBuf, part: &'static str, unit: &'static str, tokens: usize, needed: usize, total: usize },
-    /// `most` bytes is what this tokenizer takes.
-    #[error("{}: {bytes} bytes are more than {most} or than the memory holds: take a part of it", .path.display())]
-    TooLarge { path: PathBuf, bytes: u64, most: u64 },
-    #[error("{}: has {distinct} different characters, more than {VOCABULARY_MAX}: is it a text?", .path.display())]
-    TooManyCharacters { path: PathBuf, distinct: usize },
-    #[error("{}: changed while it was read: wait until nothing writes to it and open it again", .path.display())]
-    Changed { path: PathBuf },
-    #[error("{}: reading was cancelled: open it again to read it whole", .path.display())]
-    Cancelled { path: PathBuf },
-    /// `parts`: characters, or words where numbers should be.
-    #[error("{}: the model does not know {parts}: take them out or train a new model on it", .path.display())]
-    UnknownParts { path: PathBuf, parts: String },
-    #[error("{} is not the text that this run learned from", .path.display())]
-    Another { path: PathBuf },
-    /// What the tokenizer says of it.
-    #[error("{}: {why}", .path.display())]
-    Tokenizer { path: PathBuf, why: String },
-    #[error("{}: a model of {rows} tokens cannot read a text, {VOCABULARY_MAX} is the most", .path.display())]
-    VocabularyTooLarge { path: PathBuf, rows: usize },
-}
-
-/// How far the reading is, over all its passes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Progress {
-    pub done_bytes: u64,
-    pub total_bytes: u64,
-}
 
 /// What stands before a digest of a text as it is read; a digest without it is one of a whole file.
 pub const TEXT_DIGEST: &str = "text-sha256:";

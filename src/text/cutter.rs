@@ -4,9 +4,8 @@
 //! end of the text, and runs a pattern for as long as it likes. A pattern that is not known by name is tried on a small text
 //! under a clock before it is taken.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,7 +19,7 @@ use tokenizers::pre_tokenizers::split::SplitPattern;
 use tokenizers::{Offsets, PreTokenizedString, PreTokenizer, SplitDelimiterBehavior};
 
 use super::generated;
-use super::tokenizer::{TokenizerFault, quoted};
+use super::token::{TokenizerFault, quoted};
 
 /// GPT-2's own, which the step `ByteLevel` cuts with.
 const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";

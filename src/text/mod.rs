@@ -22,20 +22,22 @@ mod bpe_file;
 mod characters;
 mod corpus;
 mod cutter;
+mod fault;
 mod generated;
 mod pieces;
 mod reference;
 #[cfg(test)]
 mod samples;
+mod token;
 mod tokenizer;
 mod windows;
 
 pub use bpe::BpeTokenizer;
 pub use characters::{CharTokenizer, VocabularyError};
-pub use corpus::{BYTES_MAX, Dataset, LineEnds, Progress, TEXT_DIGEST, TextError, TextSummary};
+pub use corpus::{BYTES_MAX, Dataset, LineEnds, TEXT_DIGEST, TextSummary};
+pub use fault::{Progress, TextError};
 pub use generated::{Problem, dialogues, problems};
 pub use reference::Reference;
-pub use tokenizer::{
-    Encoded, TOKENIZER_BYTES_MAX, TextStream, TokenId, Tokenizer, TokenizerError, TokenizerFault, VOCABULARY_MAX,
-};
+pub use token::{Encoded, TOKENIZER_BYTES_MAX, TokenId, TokenizerFault, VOCABULARY_MAX};
+pub use tokenizer::{TextStream, Tokenizer, TokenizerError};
 pub use windows::{Batch, consecutive, random_batch};

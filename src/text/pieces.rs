@@ -2,8 +2,10 @@
 
 use std::path::Path;
 
-use super::corpus::{PIECES_BYTES_MAX, TextError};
-use super::tokenizer::{Tokenizer, named};
+use super::corpus::PIECES_BYTES_MAX;
+use super::fault::TextError;
+use super::token::named;
+use super::tokenizer::Tokenizer;
 
 /// Bytes after which a piece is encoded at the next good place.
 const PIECE_BYTES: usize = 1 << 16;

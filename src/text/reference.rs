@@ -1,6 +1,6 @@
 //! The `tokenizers` library by itself: what an export is held to.
 
-use super::tokenizer::TokenId;
+use super::token::TokenId;
 
 /// The library's tokenizer of a `tokenizer.json` that this program wrote. On files of others it may panic.
 pub struct Reference(tokenizers::Tokenizer);

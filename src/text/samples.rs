@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use serde_json::{Value, json};
 
 use super::bpe_file::byte_symbols;
-use super::tokenizer::{Tokenizer, TokenizerFault};
+use super::token::TokenizerFault;
+use super::tokenizer::Tokenizer;
 
 pub const ROWS: usize = 300;
 

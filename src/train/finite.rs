@@ -5,10 +5,10 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::probe::as_i32;
-use super::trainer::ids_tensor;
-use crate::lab::protocol::{NonFinite, Stage};
 use crate::model::{Gpt, Trace, values_of};
+use crate::protocol::{NonFinite, Stage};
 use crate::text::{Batch, TokenId};
+use crate::train::ids_tensor;
 
 /// Tokens that a model is tried on before it is given away, and that what was given away is held to it on.
 const PROOF_TOKENS: usize = 256;

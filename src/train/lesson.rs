@@ -4,11 +4,11 @@ use std::ops::Range;
 
 use burn::tensor::Device;
 
-use super::trainer::ids_tensor;
-use crate::lab::protocol::largest_place;
 use crate::model::{Gpt, values_of};
+use crate::protocol::largest_place;
 use crate::recipe::{Recipe, TextSource};
 use crate::text::{Dataset, TokenId, Tokenizer, problems};
+use crate::train::ids_tensor;
 
 /// Problems that are asked.
 const PROBLEMS: usize = 200;

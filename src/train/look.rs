@@ -9,14 +9,14 @@ use super::finite::{all_finite, in_trace};
 use super::probe::{Probe, as_i32};
 use super::roles;
 use super::sampler::{LIKELIEST, largest};
-use super::trainer::ids_tensor;
-use crate::lab::protocol::{
+use crate::model::{CutWeight, Gpt, Trace, append_values, rollout, values_of};
+use crate::protocol::{
     AttentionSnapshot, Attribution, Cut, CutEffect, HeadId, HeadReport, Lens, Look, Off, RoleReport, Step, Switches,
     Target, View,
 };
-use crate::model::{CutWeight, Gpt, Trace, append_values, rollout, values_of};
 use crate::recipe::ModelRecipe;
 use crate::text::{Batch, TokenId, Tokenizer};
+use crate::train::ids_tensor;
 
 /// A model and what is needed to read it. `model` is the validation form, on `device`.
 #[derive(Debug, Clone, Copy)]

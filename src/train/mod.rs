@@ -22,6 +22,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod batch;
 mod finite;
 mod lesson;
 mod look;
@@ -31,10 +32,11 @@ pub mod roles;
 mod sampler;
 mod trainer;
 
+pub use batch::{batch_loss, ids_tensor};
 pub use finite::{first_non_finite, first_non_finite_in, proof_tokens};
 pub use lesson::{Question, accuracy, questions, share_right};
 pub use look::{Means, Seen, likeliest, pruned, switched};
 pub use optimizer::{AdamW, FlatGradients, Moments};
 pub use probe::{Probe, logits};
 pub use sampler::{Sampler, distribution};
-pub use trainer::{NotFinite, Trainer, batch_loss, evaluate_whole, evaluation_batches, ids_tensor, validation_batches};
+pub use trainer::{NotFinite, Trainer, evaluate_whole, evaluation_batches, validation_batches};

@@ -2,9 +2,9 @@
 
 use burn::tensor::Device;
 
-use super::trainer::ids_tensor;
 use crate::model::{Gpt, values_of};
 use crate::text::{TokenId, Tokenizer};
+use crate::train::ids_tensor;
 
 /// The longest probe, in tokens: a snapshot holds its square for every head.
 const PROBE_TOKENS_MAX: usize = 512;

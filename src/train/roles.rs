@@ -6,7 +6,7 @@
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::lab::protocol::RoleScores;
+use crate::protocol::RoleScores;
 
 /// Random tokens that the standard test has twice, where the context has room for them.
 const TEST_TOKENS: usize = 50;
@@ -79,7 +79,7 @@ mod tests {
         close(induction.duplicate, 0.0);
         let duplicate = one(|query| if query < 4 { 0 } else { query - 3 });
         close(duplicate.duplicate, 3.0 / 7.0);
-        assert_eq!(one(|_| 0).role(), Some(crate::lab::protocol::Role::First));
+        assert_eq!(one(|_| 0).role(), Some(crate::protocol::Role::First));
     }
 
     #[test]

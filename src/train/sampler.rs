@@ -7,11 +7,11 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::finite::{all_finite, first_non_finite};
-use super::trainer::ids_tensor;
-use crate::lab::protocol::{NonFinite, SampledToken, Stage, Step, TokenAttention, falling};
 use crate::model::{Cache, Gpt, Trace, values_of};
+use crate::protocol::{NonFinite, SampledToken, Stage, Step, TokenAttention, falling};
 use crate::recipe::{ModelRecipe, SamplingRecipe};
 use crate::text::{TextStream, TokenId, Tokenizer};
+use crate::train::ids_tensor;
 
 /// Tokens that a prediction lists.
 pub(super) const LIKELIEST: usize = 10;

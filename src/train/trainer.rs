@@ -6,17 +6,17 @@
 use std::sync::Arc;
 
 use burn::module::Module;
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use super::lesson::accuracy;
 use super::optimizer::{AdamW, FlatGradients};
-use crate::kernels;
-use crate::lab::protocol::Step;
 use crate::model::{Gpt, values_of};
+use crate::protocol::Step;
 use crate::recipe::Recipe;
 use crate::text::{Batch, Dataset, consecutive, random_batch};
+use crate::train::batch::batch_loss;
 
 /// A model in training. `device` is the plain device; gradients live on its autodiff form.
 pub struct Trainer {
@@ -265,21 +265,4 @@ pub fn evaluate_whole(
         count += tokens;
     }
     Some(total / count.max(1) as f64)
-}
-
-/// Token numbers as a tensor, `[rows, context]`.
-#[must_use]
-pub fn ids_tensor(ids: Vec<i32>, rows: usize, context: usize, device: &Device) -> Tensor<2, Int> {
-    Tensor::from_data(TensorData::new(ids, [rows, context]), device)
-}
-
-/// Mean cross-entropy of a batch, `[1]`, in nats a token.
-#[must_use]
-pub fn batch_loss(model: &Gpt, batch: &Batch, device: &Device) -> Tensor<1> {
-    let tokens = batch.rows * batch.context;
-    let ids = ids_tensor(batch.inputs.clone(), batch.rows, batch.context, device);
-    let targets = Tensor::from_data(TensorData::new(batch.targets.clone(), [tokens]), device);
-    let logits = model.forward(ids); // [batch, position, vocabulary]
-    let [_, _, vocabulary] = logits.dims();
-    kernels::cross_entropy(logits.reshape([tokens, vocabulary]), targets)
 }

@@ -8,8 +8,8 @@ use super::layout::Pane;
 use super::timeline::Move;
 use crate::findings::Finding;
 use crate::lab::desk::Search;
-use crate::lab::protocol::{DeviceChoice, ExportFormat, HeadId, Off, Step, View};
 use crate::preset::Preset;
+use crate::protocol::{DeviceChoice, ExportFormat, HeadId, Off, Step, View};
 use crate::recipe::{Recipe, SamplingRecipe, TextSource};
 
 /// One wish of the user's.

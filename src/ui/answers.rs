@@ -10,8 +10,8 @@ use super::menus::Phase;
 use super::question::{Asked, Question};
 use super::settings::remember;
 use crate::lab::desk::{Done, Job, PathKind};
-use crate::lab::handle::Place;
 use crate::preset::Preset;
+use crate::protocol::Place;
 use crate::recipe::{TextSource, grouped};
 use crate::store::Level;
 

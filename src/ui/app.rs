@@ -11,7 +11,6 @@ use eframe::egui::{
 };
 
 use super::actions::Action;
-use super::architecture_view;
 use super::attention_view::{AttentionState, AttentionView};
 use super::dialogs::PathDialog;
 use super::draft::{Draft, file_name};
@@ -28,16 +27,15 @@ use super::recipe_panel::{self, OpenedRun, RecipeState};
 use super::roles_view::RolesView;
 use super::sample_view::SampleView;
 use super::settings::{Loaded, Settings};
-use super::takeaway;
 use super::termination::Termination;
-use super::theme;
 use super::timeline::{self, TimelineView};
 use super::tokens_view::TokensView;
 use super::transport::{self, TransportState};
+use super::{architecture_view, takeaway, theme};
 use crate::lab::desk::{Adapter, Desk, Job};
-use crate::lab::handle::{Origin, RunHandle, Wake};
-use crate::lab::protocol::{AttentionSnapshot, Command, DeviceChoice, Event, HeadId, Look, RunState, View, Wants};
+use crate::lab::handle::{RunHandle, Wake};
 use crate::preset::{self, Preset};
+use crate::protocol::{AttentionSnapshot, Command, DeviceChoice, Event, HeadId, Look, Origin, RunState, View, Wants};
 use crate::recipe::{Fault, Recipe};
 use crate::store::{Level, RunStore};
 

@@ -15,9 +15,11 @@ use super::settings::remember;
 use super::theme;
 use crate::findings::Finding;
 use crate::lab::desk::Job;
-use crate::lab::handle::{Origin, Place, RunHandle, RunSpec};
-use crate::lab::protocol::{Command, DeviceChoice, ExportFormat, Outcome, Pin, ReadyReport, SampleRequest, Step, View};
+use crate::lab::handle::RunHandle;
 use crate::preset::{FORMAT, Preset};
+use crate::protocol::{
+    Command, DeviceChoice, ExportFormat, Origin, Outcome, Pin, Place, ReadyReport, RunSpec, SampleRequest, Step, View,
+};
 use crate::recipe::{Field, Recipe, SamplingRecipe, TextSource};
 use crate::store::{Level, curves_csv};
 

@@ -17,15 +17,16 @@ use std::sync::Arc;
 
 use eframe::egui::{Event, Modifiers, Response, RichText, Ui};
 
-use self::compare::Source;
 pub use self::focus::Focus;
+
+use self::compare::Source;
 use self::look::{Cell, Look};
 use self::picture::Picture;
 use self::probe::ProbeField;
 use super::actions::ViewSettings;
 use super::colormap::WeightScale;
 use super::theme;
-use crate::lab::protocol::{AttentionSnapshot, HeadId, Switches, View};
+use crate::protocol::{AttentionSnapshot, HeadId, Switches, View};
 use crate::store::RunStore;
 
 /// Both attention panes. Keeps textures, where one looks and the probe as it is being typed, nothing of the run.

@@ -15,8 +15,8 @@ use super::actions::Action;
 use super::app::{App, AppOptions};
 use super::menus::Phase;
 use super::settings::Loaded;
-use crate::lab::protocol::{AttentionSnapshot, DeviceChoice, Event, Look, SampleEvent, Step, StepReport, View};
 use crate::preset;
+use crate::protocol::{AttentionSnapshot, DeviceChoice, Event, Look, SampleEvent, Step, StepReport, View};
 
 /// The window's size in points, one pixel each.
 const SIZE: Vec2 = vec2(1920.0, 1080.0);

@@ -17,7 +17,7 @@ use super::theme;
 use crate::findings::Format;
 use crate::lab::desk::{Listing, PathKind, Search};
 use crate::lab::handle::Wake;
-use crate::lab::protocol::ExportFormat;
+use crate::protocol::ExportFormat;
 
 /// The window that asks for a path.
 #[derive(Debug)]

@@ -13,7 +13,7 @@ use super::attention_view::head::shortened;
 use super::attention_view::{non_finite_line, nothing_yet, without};
 use super::colormap::{self, WeightScale, viridis};
 use super::{likeliest, theme};
-use crate::lab::protocol::{AttentionSnapshot, Lens, Target};
+use crate::protocol::{AttentionSnapshot, Lens, Target};
 use crate::store::RunStore;
 
 /// Characters of a token in a cell; the tooltip shows all of it.

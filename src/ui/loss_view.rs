@@ -8,20 +8,22 @@ mod scale;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
+use eframe::egui::epaint::TextShape;
 use eframe::egui::{
     self, Align2, Color32, Id, PointerButton, Rect, RichText, Role, Sense, Stroke, TextStyle, Ui, Vec2, Vec2b,
-    WidgetInfo, epaint::TextShape, pos2, vec2,
+    WidgetInfo, pos2, vec2,
 };
 use egui_plot::{FilledArea, Line, LineStyle, Plot, PlotUi, Points, VLine};
 
+pub(super) use self::scale::{even_marks, plain_label, step_marks};
+
 use self::readout::Readout;
 use self::scale::{HEADROOM, Scale, end_marks, round_above, short_label};
-pub(super) use self::scale::{even_marks, plain_label, step_marks};
 use super::actions::{Action, PickPurpose, ViewSettings};
 use super::colormap::NOT_A_NUMBER;
 use super::layout::Pane;
 use super::{parity, theme};
-use crate::lab::protocol::{Step, StepReport, ValidationReport};
+use crate::protocol::{Step, StepReport, ValidationReport};
 use crate::recipe::grouped;
 use crate::store::{Bucket, RunStore, Series};
 

@@ -7,7 +7,7 @@ use super::actions::{Action, PickPurpose};
 use super::takeaway;
 use super::timeline::Move;
 use crate::findings::Finding;
-use crate::lab::protocol::ExportFormat;
+use crate::protocol::ExportFormat;
 use crate::recipe::SamplingRecipe;
 
 /// A command of the window.

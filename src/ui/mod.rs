@@ -40,10 +40,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use egui::{IconData, ViewportBuilder};
 
-use crate::lab::protocol::DeviceChoice;
-use app::{App, AppOptions};
 pub use bench::bench;
 pub use screenshots::screenshots;
+
+use crate::protocol::DeviceChoice;
+use app::{App, AppOptions};
 use settings::Loaded;
 use termination::Termination;
 

@@ -12,8 +12,8 @@ use std::sync::LazyLock;
 pub(super) use run::Parity;
 pub(super) use window::ui;
 
-use crate::lab::protocol::{ReadyReport, ValidationReport};
 use crate::preset;
+use crate::protocol::{ReadyReport, ValidationReport};
 use crate::recipe::{Recipe, TrainingRecipe, grouped};
 use crate::store::Series;
 

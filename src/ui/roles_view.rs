@@ -12,7 +12,7 @@ use super::attention_view::head::number_text;
 use super::attention_view::{non_finite_line, without};
 use super::theme;
 use super::timeline::nearest_kept;
-use crate::lab::protocol::{HeadId, Off, Role, View};
+use crate::protocol::{HeadId, Off, Role, View};
 use crate::recipe::grouped;
 use crate::store::RunStore;
 

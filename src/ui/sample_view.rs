@@ -3,9 +3,10 @@
 
 use std::sync::Arc;
 
+use eframe::egui::text::LayoutJob;
 use eframe::egui::{
     self, Color32, DragValue, FontId, Galley, Key, PopupAnchor, Pos2, Rect, RichText, Role, ScrollArea, Sense,
-    TextEdit, TextFormat, TextStyle, Tooltip, Ui, WidgetInfo, text::LayoutJob, vec2,
+    TextEdit, TextFormat, TextStyle, Tooltip, Ui, WidgetInfo, vec2,
 };
 
 use super::actions::{Action, ViewSettings};
@@ -13,7 +14,7 @@ use super::attention_view::head::weight_text;
 use super::attention_view::{Focus, scale_of, without};
 use super::likeliest::{self, percent};
 use super::{colormap, theme};
-use crate::lab::protocol::{HeadId, ReadyReport, SampledToken, falling};
+use crate::protocol::{HeadId, ReadyReport, SampledToken, falling};
 use crate::recipe::{SamplingRecipe, grouped};
 use crate::store::{RunStore, SampleState};
 

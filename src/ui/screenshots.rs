@@ -14,8 +14,8 @@ use super::actions::{Action, Compare, Theme, ViewSettings};
 use super::app::{App, AppOptions};
 use super::layout::Pane;
 use super::settings::Loaded;
-use crate::lab::protocol::{DeviceChoice, HeadId, Off, Pin, Step, Switches, Target, View, Wants};
 use crate::preset;
+use crate::protocol::{DeviceChoice, HeadId, Off, Pin, Step, Switches, Target, View, Wants};
 
 /// How long one scene may take to come about.
 const SCENE_LIMIT: Duration = Duration::from_secs(300);

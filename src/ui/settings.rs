@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::actions::{Theme, ViewSettings};
 use super::layout::Layout;
-use crate::lab::protocol::DeviceChoice;
+use crate::protocol::DeviceChoice;
 use crate::recipe::{Recipe, kept_path};
 
 /// The format that this program writes; an older or newer file is set aside.

@@ -12,7 +12,7 @@ use super::layout::{Layout, Pane};
 use super::picture::{self, Picture};
 use crate::findings::{Finding, Format, Page, csv, json};
 use crate::lab::desk::{Contents, Job};
-use crate::lab::protocol::{EffectsReport, RoleReport, View};
+use crate::protocol::{EffectsReport, RoleReport, View};
 use crate::store::{Level, RunStore};
 
 /// How the menu speaks of a finding.

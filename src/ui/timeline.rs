@@ -8,7 +8,7 @@ use eframe::egui::{
 use super::actions::{Action, PickPurpose};
 use super::draft::file_name;
 use super::theme;
-use crate::lab::protocol::{Pin, ReadyReport, Step, View};
+use crate::protocol::{Pin, ReadyReport, Step, View};
 use crate::recipe::{bytes_text, grouped};
 use crate::store::RunStore;
 

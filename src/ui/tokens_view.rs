@@ -16,7 +16,7 @@ use super::actions::{Action, ViewSettings, WordsMode};
 use super::attention_view::head::weight_text;
 use super::attention_view::{non_finite_line, nothing_yet, scale_of, selected_in};
 use super::{colormap, theme};
-use crate::lab::protocol::{AttentionSnapshot, HeadId, Wants, falling, first_non_finite, non_finite_words};
+use crate::protocol::{AttentionSnapshot, HeadId, Wants, falling, first_non_finite, non_finite_words};
 use crate::store::RunStore;
 
 /// The pane. Keeps the query that was clicked, places and pictures, nothing of the run.

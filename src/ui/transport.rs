@@ -12,7 +12,7 @@ use super::draft::file_name;
 use super::menus::{MenuCommand, Phase, Situation};
 use super::theme;
 use crate::lab::desk::Adapter;
-use crate::lab::protocol::{DeviceChoice, DeviceClass, Outcome};
+use crate::protocol::{DeviceChoice, DeviceClass, Outcome};
 use crate::recipe::{Recipe, TextSource, grouped};
 use crate::store::RunStore;
 

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use headlight::device;
-use headlight::lab::protocol::Step;
 use headlight::preset::Preset;
+use headlight::protocol::Step;
 use headlight::runs::transformers::import;
 use headlight::runs::{Checkpoint, Kept, Owner, RunFolder, kept_steps, read_curves, read_roles};
 use headlight::text::{Dataset, Tokenizer};

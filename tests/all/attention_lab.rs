@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use burn::module::Module;
-use headlight::lab::protocol::{Cut, HeadId, Look, Off, Step, Switches, Target, View, Wants};
 use headlight::model::{Gpt, relative_difference};
+use headlight::protocol::{Cut, HeadId, Look, Off, Step, Switches, Target, View, Wants};
 use headlight::recipe::ModelRecipe;
 use headlight::runs::export_safetensors;
 use headlight::runs::transformers::{Imported, import};

@@ -5,11 +5,9 @@ use std::path::{Path, PathBuf};
 
 use burn::module::Module;
 use headlight::device;
-use headlight::lab::handle::Origin;
-use headlight::lab::protocol::{
-    Command, Event, ExportFormat, NonFinite, RunState, SampleEvent, SampleRequest, Stage, Step,
-};
 use headlight::model::Gpt;
+use headlight::protocol::Origin;
+use headlight::protocol::{Command, Event, ExportFormat, NonFinite, RunState, SampleEvent, SampleRequest, Stage, Step};
 use headlight::runs::transformers::{export, import};
 use headlight::runs::{Around, Checkpoint, Owner, TrainingState};
 use headlight::text::TokenId;

@@ -3,10 +3,11 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use headlight::lab::handle::{Origin, Place, RunHandle, RunSpec};
-use headlight::lab::protocol::{
+use headlight::lab::handle::RunHandle;
+use headlight::protocol::{
     Command, DeviceChoice, Event, HeadId, Look, Outcome, RunState, SampleEvent, SampleRequest, Step, StepReport,
 };
+use headlight::protocol::{Origin, Place, RunSpec};
 use headlight::recipe::{Recipe, TrainingRecipe};
 use headlight::runs::{Checkpoint, Kept, Owner};
 use headlight::text::TokenId;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use headlight::lab::protocol::Step;
+use headlight::protocol::Step;
 use headlight::runs::{RunFolder, kept_steps};
 use serde_json::Value;
 

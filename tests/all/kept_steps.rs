@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use burn::module::Module;
-use headlight::lab::protocol::{Command, Event, HeadId, Off, RunState, SampleEvent, SampleRequest, Step, View};
 use headlight::model::relative_difference;
+use headlight::protocol::{Command, Event, HeadId, Off, RunState, SampleEvent, SampleRequest, Step, View};
 use headlight::recipe::{Recipe, SamplingRecipe};
 use headlight::runs::{Kept, kept_steps, read_roles, snapshot_path};
 use headlight::train::{Probe, Trainer};
@@ -208,8 +208,7 @@ fn every_look_follows_the_view_while_the_run_goes_on() {
             == early.attention.head(HeadId { layer: 0, head: 1 })
     );
     assert!(switched_look.next != early.next);
-    let pinned =
-        View { pin: Some(headlight::lab::protocol::Pin { run: None, step: Some(Step(0)) }), ..View::default() };
+    let pinned = View { pin: Some(headlight::protocol::Pin { run: None, step: Some(Step(0)) }), ..View::default() };
     let live = ask(&run, &pinned);
     let held = live.pinned.as_ref().expect("pinned").as_ref().expect("it is kept");
     assert!(held.weights == early.attention.weights && live.attention.step > Step(0));

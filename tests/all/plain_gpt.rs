@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use headlight::lab::protocol::Step;
+use headlight::protocol::Step;
 use headlight::recipe::ModelRecipe;
 use headlight::runs::{Checkpoint, Owner, TrainingState, export_safetensors};
 use headlight::text::TokenId;

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use headlight::lab::protocol::{Step, StepReport, ValidationReport};
 use headlight::model::Gpt;
+use headlight::protocol::{Step, StepReport, ValidationReport};
 use headlight::recipe::{Recipe, SamplingRecipe};
 use headlight::runs::{
     Checkpoint, Kept, Owner, RunError, RunFile, RunFolder, TrainingState, copy_run, export_safetensors, read_curves,

@@ -5,8 +5,8 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use headlight::lab::handle::Origin;
-use headlight::lab::protocol::{Command as Wish, Event, Outcome, RunState, Step};
+use headlight::protocol::Origin;
+use headlight::protocol::{Command as Wish, Event, Outcome, RunState, Step};
 use headlight::runs::{Kept, RunFolder, kept_steps, read_curves, read_roles};
 use serde_json::Value;
 

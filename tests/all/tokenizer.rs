@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use burn::module::Module;
-use headlight::lab::protocol::Family;
 use headlight::model::Gpt;
+use headlight::protocol::Family;
 use headlight::recipe::{Activation, Biases, ModelRecipe, Norm, Position};
 use headlight::runs::Around;
 use headlight::runs::transformers::{export, import};

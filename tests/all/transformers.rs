@@ -6,8 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use burn::module::Module;
-use headlight::lab::protocol::{Family, Step};
 use headlight::model::{Gpt, values_of};
+use headlight::protocol::{Family, Step};
 use headlight::recipe::{Activation, Biases, ModelRecipe, Norm, Position, SamplingRecipe};
 use headlight::runs::Around;
 use headlight::runs::transformers::{Imported, check, export, import};

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use super::super::protocol::{Event, ExportFormat, RunState, Step};
 use super::super::timeline::Timeline;
 use super::{Owner, Worker};
 use crate::memory::Need;
+use crate::protocol::{Event, ExportFormat, RunState, Step};
 use crate::recipe::bytes_text;
 use crate::runs::{Checkpoint, Kept, RunError, TrainingState, copy_run, export_safetensors, transformers};
 use crate::train::{first_non_finite, proof_tokens};

@@ -22,20 +22,21 @@ use std::path::Path;
 use burn::module::Module;
 use burn::tensor::Device;
 
+pub(super) use config::family_of;
+
+pub use parity::{Check, check};
+
 use super::around::Around;
 use super::checkpoint::{Encoded, serialize};
 use super::export::PRUNED;
 use super::weights::{Weight, load_weights, shapes_of, weights_of};
 use super::{RunError, RunFolder, read_bounded, whole_folder, write_atomic};
-use crate::lab::protocol::{ExportReport, Family, largest_place};
 use crate::memory::Need;
 use crate::model::Gpt;
+use crate::protocol::{ExportReport, Family, largest_place};
 use crate::recipe::{ModelRecipe, grouped};
 use crate::text::{Reference, TOKENIZER_BYTES_MAX, TokenId, Tokenizer, VOCABULARY_MAX};
 use crate::train::{logits, proof_tokens};
-
-pub(super) use config::family_of;
-pub use parity::{Check, check};
 
 /// The largest `config.json` that is read, in bytes.
 const CONFIG_BYTES_MAX: u64 = 1 << 20;

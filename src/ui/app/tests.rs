@@ -6,13 +6,14 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use eframe::egui::{Key, Modifiers, accesskit::Role};
+use eframe::egui::accesskit::Role;
+use eframe::egui::{Key, Modifiers};
 use egui_kittest::Harness;
 use egui_kittest::kittest::{NodeT as _, Queryable as _};
 
 use super::*;
 use crate::lab::desk::{Done, TextSummary};
-use crate::lab::protocol::Cut;
+use crate::protocol::Cut;
 use crate::recipe::TextSource;
 use crate::ui::actions::{PickPurpose, Theme, ViewSettings, WordsMode};
 use crate::ui::draft::Candidate;
@@ -507,12 +508,12 @@ fn keys_walk_over_the_kept_steps_and_take_back_switches() {
     });
     let off = window.state().view.switches.clone();
     let mut view = window.state().view.clone();
-    view.switches.mlps.insert(0, crate::lab::protocol::Off::Zero);
+    view.switches.mlps.insert(0, crate::protocol::Off::Zero);
     window.state_mut().apply(Action::Look(Box::new(view)));
     until(&mut window, "its cost", |app| app.store.switched.is_some());
-    window.state_mut().apply(Action::MeasureEffects(crate::lab::protocol::Off::Zero));
+    window.state_mut().apply(Action::MeasureEffects(crate::protocol::Off::Zero));
     let mut view = window.state().view.clone();
-    view.switches.heads.insert(HeadId::default(), crate::lab::protocol::Off::Mean);
+    view.switches.heads.insert(HeadId::default(), crate::protocol::Off::Mean);
     window.state_mut().apply(Action::Look(Box::new(view)));
     until(&mut window, "its cost, after the effects", |app| {
         app.store.switched.as_ref().is_some_and(|report| report.switches == app.view.switches)

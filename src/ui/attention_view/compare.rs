@@ -5,7 +5,7 @@ use eframe::egui::Ui;
 use super::super::actions::{Action, Compare, ViewSettings};
 use super::super::colormap;
 use super::{AttentionState, scale_of};
-use crate::lab::protocol::{AttentionSnapshot, HeadId};
+use crate::protocol::{AttentionSnapshot, HeadId};
 
 /// Which weights a picture shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

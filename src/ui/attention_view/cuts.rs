@@ -14,7 +14,7 @@ use super::super::{colormap, theme};
 use super::clicked_with;
 use super::head::number_text;
 use super::look::Cell;
-use crate::lab::protocol::{Cut, CutEffect, HeadId, Look, View, falling};
+use crate::protocol::{Cut, CutEffect, HeadId, Look, View, falling};
 use crate::store::RunStore;
 
 /// Tokens whose change is shown.

@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use eframe::egui::{
-    Align2, FontId, Pos2, Rect, Role, Sense, StrokeKind, TextStyle, Ui, WidgetInfo, epaint::TextShape, pos2, vec2,
-};
+use eframe::egui::epaint::TextShape;
+use eframe::egui::{Align2, FontId, Pos2, Rect, Role, Sense, StrokeKind, TextStyle, Ui, WidgetInfo, pos2, vec2};
 
 use super::super::colormap::{self, WeightScale};
 use super::super::theme;
 use super::head::{shortened, weight_text};
-use crate::lab::protocol::{HeadId, TokenAttention, largest_place};
+use crate::protocol::{HeadId, TokenAttention, largest_place};
 
 /// Where all heads looked when a token was drawn.
 #[derive(Debug, Clone, PartialEq)]

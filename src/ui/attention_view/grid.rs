@@ -12,7 +12,7 @@ use super::picture::{self, Picture, Subject};
 use super::switches::{self, Part};
 use super::thumbnail::{self, Known};
 use super::{AttentionState, AttentionView, clicked_with, non_finite_line, nothing_yet, scale_of, selected_in};
-use crate::lab::protocol::{AttentionSnapshot, HeadId, non_finite_words};
+use crate::protocol::{AttentionSnapshot, HeadId, non_finite_words};
 use crate::recipe::{DataRecipe, grouped};
 
 const GAP: f32 = 5.0;

@@ -3,9 +3,10 @@
 
 use std::collections::HashMap;
 
+use eframe::egui::epaint::TextShape;
 use eframe::egui::{
     Align2, EventFilter, FontId, Key, Label, Modifiers, Painter, Pos2, Rect, Response, RichText, Role, Sense, Stroke,
-    StrokeKind, TextStyle, Ui, Vec2, Visuals, WidgetInfo, epaint::TextShape, pos2, vec2,
+    StrokeKind, TextStyle, Ui, Vec2, Visuals, WidgetInfo, pos2, vec2,
 };
 
 use super::super::actions::Action;
@@ -14,7 +15,7 @@ use super::compare::{self, Moments, Source};
 use super::look::{Cell, Look};
 use super::picture::{self, Picture, Subject};
 use super::{AttentionState, AttentionView, cuts, nothing_yet, scale_of, selected_in, without};
-use crate::lab::protocol::{AttentionSnapshot, HeadId, View, non_finite_words};
+use crate::protocol::{AttentionSnapshot, HeadId, View, non_finite_words};
 use crate::recipe::grouped;
 
 /// Characters of a token along an axis; the readout shows all of it.

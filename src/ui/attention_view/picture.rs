@@ -4,7 +4,7 @@ use eframe::egui::{Color32, ColorImage, Context, TextureHandle, TextureOptions};
 
 use super::super::colormap::WeightScale;
 use super::compare::{Drawn, Source};
-use crate::lab::protocol::HeadId;
+use crate::protocol::HeadId;
 
 /// What a picture shows; one that shows something else is made anew.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -90,7 +90,7 @@ fn paint(drawn: Drawn<'_>, subject: Subject) -> ColorImage {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lab::protocol::AttentionSnapshot;
+    use crate::protocol::AttentionSnapshot;
     use crate::store::tests::snapshot;
 
     fn subject(tokens: usize) -> Subject {

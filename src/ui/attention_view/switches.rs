@@ -6,7 +6,7 @@ use super::super::actions::Action;
 use super::super::draft::file_name;
 use super::AttentionState;
 use super::head::number_text;
-use crate::lab::protocol::{HeadId, Off, Switches, View};
+use crate::protocol::{HeadId, Off, Switches, View};
 use crate::recipe::grouped;
 
 /// A part of the model that can be switched off.

@@ -12,7 +12,7 @@ use egui_kittest::kittest::Queryable;
 use super::super::actions::{Action, Theme, ViewSettings};
 use super::super::theme;
 use super::{AttentionState, AttentionView};
-use crate::lab::protocol::{AttentionSnapshot, HeadId, NonFinite, Stage, View};
+use crate::protocol::{AttentionSnapshot, HeadId, NonFinite, Stage, View};
 use crate::store::RunStore;
 use crate::store::tests::{look, snapshot, store_at_start};
 

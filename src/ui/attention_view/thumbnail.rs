@@ -7,7 +7,7 @@ use super::super::theme;
 use super::AttentionState;
 use super::head::number_text;
 use super::switches::Part;
-use crate::lab::protocol::{EffectsReport, HeadReport, Off, Role, RoleReport, RoleScores};
+use crate::protocol::{EffectsReport, HeadReport, Off, Role, RoleReport, RoleScores};
 
 /// Smaller thumbnails have no room for a number.
 const NUMBER_FROM: f32 = 40.0;

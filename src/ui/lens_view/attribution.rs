@@ -7,7 +7,7 @@ use super::super::attention_view::head::number_text;
 use super::super::colormap::{diverging, diverging_legend};
 use super::super::{likeliest, theme};
 use super::{LensView, Table};
-use crate::lab::protocol::{Attribution, HeadId, Target, falling};
+use crate::protocol::{Attribution, HeadId, Target, falling};
 
 /// A part of the model and what it adds.
 #[derive(Debug, Clone, PartialEq)]

@@ -8,7 +8,7 @@ use egui_kittest::kittest::Queryable;
 
 use super::super::actions::Theme;
 use super::*;
-use crate::lab::protocol::{Attribution, HeadId, NonFinite, Stage};
+use crate::protocol::{Attribution, HeadId, NonFinite, Stage};
 use crate::store::tests::{look, snapshot, store_at_start};
 
 struct Shown {

@@ -9,7 +9,7 @@ use egui_plot::GridInput;
 use super::super::actions::Theme;
 use super::scale::log_marks;
 use super::*;
-use crate::lab::protocol::Event;
+use crate::protocol::Event;
 use crate::store::tests::{step_report, store_at_start, validation};
 
 struct Shown {

@@ -9,7 +9,7 @@ use egui_kittest::kittest::Queryable as _;
 use super::super::actions::{Action, PickPurpose, Theme};
 use super::super::theme;
 use super::*;
-use crate::lab::protocol::{Event, Step, WholeReport};
+use crate::protocol::{Event, Step, WholeReport};
 use crate::store::RunStore;
 use crate::store::tests::{ready, step_report, store_at_start};
 
@@ -146,12 +146,12 @@ fn store(points: Vec<ValidationReport>) -> RunStore {
     let training = recipe().training;
     let rate = |step: u64| training.learning_rate_at(step - 1);
     let steps =
-        (1..=2000).map(|step| crate::lab::protocol::StepReport { learning_rate: rate(step), ..step_report(step, 2.0) });
+        (1..=2000).map(|step| crate::protocol::StepReport { learning_rate: rate(step), ..step_report(step, 2.0) });
     store.apply(Event::Progress(steps.collect()));
     let measured = points.len() == REFERENCE.len();
     points.into_iter().for_each(|point| store.apply(Event::Validated(point)));
     if measured {
-        let step = crate::lab::protocol::Step(LAST_STEP);
+        let step = crate::protocol::Step(LAST_STEP);
         store.apply(Event::EvaluatedWhole(WholeReport { step, loss: 1.9, tokens: VALIDATION_TOKENS - 1 }));
     }
     store

@@ -5,7 +5,7 @@ use eframe::egui::{Align2, Context, Grid, Label, RichText, Ui, Window};
 use super::super::actions::{Action, PickPurpose};
 use super::super::theme;
 use super::{LAST_STEP, Outcome, Parity, Row, Verdict, compare, departure, is_reference_run};
-use crate::lab::protocol::RunState;
+use crate::protocol::RunState;
 use crate::recipe::{Recipe, grouped};
 use crate::store::RunStore;
 

@@ -8,7 +8,7 @@ use super::super::colormap::NOT_A_NUMBER;
 use super::super::loss_view::{even_marks, plain_label, step_marks};
 use super::super::theme;
 use super::{head_text, small};
-use crate::lab::protocol::{HeadId, HeadReport, Role, RoleReport, Step};
+use crate::protocol::{HeadId, HeadReport, Role, RoleReport, Step};
 use crate::recipe::grouped;
 use crate::store::RunStore;
 

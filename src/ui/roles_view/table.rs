@@ -7,7 +7,7 @@ use eframe::egui::{
 use super::super::attention_view::head::number_text;
 use super::super::theme;
 use super::{head_text, small, table_words};
-use crate::lab::protocol::{AttentionSnapshot, EffectsReport, HeadId, Role, RoleReport, RoleScores, falling};
+use crate::protocol::{AttentionSnapshot, EffectsReport, HeadId, Role, RoleReport, RoleScores, falling};
 use crate::store::RunStore;
 
 const NAME_WIDTH: f32 = 112.0;

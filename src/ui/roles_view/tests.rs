@@ -7,7 +7,7 @@ use egui_kittest::kittest::{NodeT as _, Queryable as _};
 
 use super::super::actions::Theme;
 use super::*;
-use crate::lab::protocol::{EffectsReport, Event, HeadReport, RoleReport, RoleScores, RunState, Step};
+use crate::protocol::{EffectsReport, Event, HeadReport, RoleReport, RoleScores, RunState, Step};
 use crate::store::tests::{look, snapshot, store_at_start};
 
 struct Shown {

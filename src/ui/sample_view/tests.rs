@@ -7,7 +7,7 @@ use egui_kittest::kittest::{NodeT, Queryable};
 
 use super::super::actions::Theme;
 use super::*;
-use crate::lab::protocol::{Event, SampleEvent, Step, Switches, TokenAttention};
+use crate::protocol::{Event, SampleEvent, Step, Switches, TokenAttention};
 use crate::store::tests::store_at_start;
 
 struct Shown {

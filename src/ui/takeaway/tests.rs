@@ -2,7 +2,8 @@ use std::cell::RefCell;
 use std::fs;
 use std::rc::Rc;
 
-use eframe::egui::{ColorImage, OutputCommand, accesskit::Role};
+use eframe::egui::accesskit::Role;
+use eframe::egui::{ColorImage, OutputCommand};
 use egui_kittest::Harness;
 use egui_kittest::kittest::{NodeT as _, Queryable as _};
 use serde_json::Value;
@@ -76,7 +77,7 @@ fn the_dialog_takes_no_other_ending() {
 
 #[test]
 fn with_parts_switched_off_only_that_models_roles_are_saved() {
-    use crate::lab::protocol::{HeadId, Look, Off, RoleReport, Step};
+    use crate::protocol::{HeadId, Look, Off, RoleReport, Step};
     use crate::store::tests::{look, snapshot, store_at_start};
     let report = |step| RoleReport { step: Step(step), heads: 1, reports: vec![Default::default()] };
     let mut store = store_at_start();

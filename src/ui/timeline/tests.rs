@@ -9,7 +9,7 @@ use egui_kittest::kittest::{NodeT as _, Queryable as _};
 
 use super::super::actions::Theme;
 use super::*;
-use crate::lab::protocol::Event;
+use crate::protocol::Event;
 use crate::store::tests::{look as seen, snapshot, step_report, store_at_start};
 
 struct Shown {

@@ -8,7 +8,7 @@ use super::super::attention_view::head::shortened;
 use super::super::colormap::NOT_A_NUMBER;
 use super::super::theme;
 use super::{Chosen, Shown, most, name_of, pointed, tell};
-use crate::lab::protocol::HeadId;
+use crate::protocol::HeadId;
 
 /// Weights below this have no line: it could not be seen.
 const DRAWN_FROM: f32 = 0.01;

@@ -11,7 +11,7 @@ use super::super::attention_view::picture::{self, Picture, Subject};
 use super::super::attention_view::{nothing_yet, without};
 use super::super::colormap::{self, WeightScale};
 use super::{explain, name_of, non_finite_weights};
-use crate::lab::protocol::{AttentionSnapshot, HeadId, MeanAttention};
+use crate::protocol::{AttentionSnapshot, HeadId, MeanAttention};
 use crate::recipe::grouped;
 use crate::store::RunStore;
 

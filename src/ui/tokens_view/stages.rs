@@ -12,7 +12,7 @@ use super::super::attention_view::picture::{self, Picture, Subject};
 use super::super::colormap::{self, WeightScale, diverging, diverging_legend};
 use super::super::theme;
 use super::{Chosen, Shown, name_of};
-use crate::lab::protocol::HeadId;
+use crate::protocol::HeadId;
 
 /// Pixels along a side: three maps stand beside each other.
 const PIXELS_MAX: usize = 256;

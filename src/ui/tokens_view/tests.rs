@@ -9,7 +9,7 @@ use egui_kittest::kittest::Queryable;
 
 use super::super::actions::{PickPurpose, Theme};
 use super::*;
-use crate::lab::protocol::{Event, Look, MeanAttention, Off, Switches};
+use crate::protocol::{Event, Look, MeanAttention, Off, Switches};
 use crate::store::tests::{look, snapshot, store_at_start};
 
 const TOKENS: [&str; 4] = ["t", "h", "e", "␣"];

@@ -1,8 +1,7 @@
 //! Runs that are opened, go on, end by a signal, or do not fit; and paths that are completed.
 
 use super::*;
-use crate::lab::handle::Origin;
-use crate::lab::protocol::Outcome;
+use crate::protocol::{Origin, Outcome};
 use crate::recipe::SamplingRecipe;
 use crate::runs::Kept;
 use crate::ui::draft::file_name;
@@ -59,7 +58,7 @@ fn a_window_that_is_taken_away_saves_its_run() {
     assert!(saved_step(&run) >= seen);
 }
 
-fn saved_step(run: &Path) -> crate::lab::protocol::Step {
+fn saved_step(run: &Path) -> crate::protocol::Step {
     let file = crate::runs::RunFolder::read(run).expect("a run");
     let owner = crate::runs::Owner::new(&file.recipe.model, &file.tokenizer);
     let saved = crate::runs::Checkpoint::load(&Kept::Last.path(run), &owner, &crate::device::cpu());
@@ -160,7 +159,7 @@ fn a_run_that_barely_fits_is_asked_about() {
     assert!(window.state().question.is_none() && window.state().run.is_none());
     // The place is taken by the run that ended; a new one is asked for.
     let recipe = Box::new(window.state().draft().clone());
-    let origin = Origin::New { recipe, place: crate::lab::handle::Place::At(folder.path().join("runs/anyway")) };
+    let origin = Origin::New { recipe, place: crate::protocol::Place::At(folder.path().join("runs/anyway")) };
     let started = window.state_mut().started.as_mut().expect("started before");
     (started.origin, started.paused, started.steps_once) = (origin, true, true);
     tight(&mut window);

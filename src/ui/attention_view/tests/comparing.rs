@@ -6,7 +6,7 @@ use egui_kittest::kittest::NodeT as _;
 
 use super::super::super::actions::Compare;
 use super::*;
-use crate::lab::protocol::{
+use crate::protocol::{
     EffectsReport, Event, HeadReport, Look, Off, Pin, RoleReport, RoleScores, Step, SwitchedReport, Switches,
 };
 

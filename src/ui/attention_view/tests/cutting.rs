@@ -3,7 +3,7 @@
 use eframe::egui::{self, Key, Modifiers, PointerButton, vec2};
 
 use super::*;
-use crate::lab::protocol::{Cut, CutEffect, TokenAttention};
+use crate::protocol::{Cut, CutEffect, TokenAttention};
 use crate::ui::attention_view::Focus;
 
 const CUT: Cut = Cut { head: HeadId { layer: 0, head: 0 }, query: 2, key: 1 };

@@ -1,7 +1,8 @@
 //! What crosses the thread boundary: [`Command`] to the worker, [`Event`] from it. Plain data only, no tensor.
 
 mod finite;
-mod look;
+mod inspect;
+mod spec;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,10 +10,11 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use finite::{NonFinite, Stage, falling, largest_place};
-pub use look::{
+pub use inspect::{
     Attribution, Cut, CutEffect, EffectsReport, HeadReport, Lens, Look, MeanAttention, Off, Pin, Role, RoleReport,
     RoleScores, SwitchedReport, Switches, Target, View, Wants,
 };
+pub use spec::{Origin, Place, RunSpec};
 
 use crate::recipe::{Recipe, SamplingRecipe};
 
