@@ -1,37 +1,14 @@
 //! The window: egui panels that read the store and return actions. The only room that names egui, eframe and rfd.
 
 pub mod actions;
-mod answers;
 mod app;
-mod apply;
-mod architecture_view;
-pub mod attention_view;
-mod bench;
-pub mod colormap;
-mod dialogs;
-mod draft;
-mod glyphs;
-mod layout;
-mod lens_view;
-mod likeliest;
-pub mod loss_view;
-pub mod menu_bar;
-pub mod menus;
-mod notices;
-mod parity;
-mod picture;
-mod question;
-mod recipe_panel;
-mod roles_view;
-pub mod sample_view;
-mod screenshots;
-pub mod settings;
-mod takeaway;
+mod harness;
+mod inspect;
+mod recipe;
+mod run;
+mod sample;
 mod termination;
-pub mod theme;
-mod timeline;
-mod tokens_view;
-mod transport;
+mod widgets;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -40,12 +17,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use egui::{IconData, ViewportBuilder};
 
-pub use bench::bench;
-pub use screenshots::screenshots;
+pub use crate::ui::harness::bench::bench;
+pub use crate::ui::harness::screenshots::screenshots;
 
 use crate::protocol::DeviceChoice;
+use crate::ui::app::settings::Loaded;
 use app::{App, AppOptions};
-use settings::Loaded;
 use termination::Termination;
 
 /// What the command line asks of the window.

@@ -16,7 +16,7 @@ use crate::lab::desk::{Done, TextSummary};
 use crate::protocol::Cut;
 use crate::recipe::TextSource;
 use crate::ui::actions::{PickPurpose, Theme, ViewSettings, WordsMode};
-use crate::ui::draft::Candidate;
+use crate::ui::recipe::draft::Candidate;
 
 pub(in crate::ui) type Window = Harness<'static, App>;
 
@@ -560,7 +560,7 @@ fn a_fork_opens_by_itself_with_its_parents_curve() {
     until(&mut window, "the fork", |app| app.store.ready.as_ref().is_some_and(|ready| ready.parent.is_some()));
     until(&mut window, "its parent's curve", |app| !app.overlays.is_empty());
     assert_eq!(window.state().store.loss.last_step(), Some(step.0));
-    let (parent, step) = (crate::ui::draft::file_name(&parent), crate::recipe::grouped(step.0));
+    let (parent, step) = (crate::ui::recipe::draft::file_name(&parent), crate::recipe::grouped(step.0));
     let name = format!("{parent}, forked from it at step {step}");
     assert_eq!(window.query_all_by_label(&name).count(), 1, "{name}");
     window.state_mut().store.note(Level::Info, "a notice");

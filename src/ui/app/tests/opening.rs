@@ -4,7 +4,7 @@ use super::*;
 use crate::protocol::{Origin, Outcome};
 use crate::recipe::SamplingRecipe;
 use crate::runs::Kept;
-use crate::ui::draft::file_name;
+use crate::ui::recipe::draft::file_name;
 
 /// Trains the tiny recipe for so many steps, and ends the run. Its folder.
 fn finished(window: &mut Window, steps: u64) -> PathBuf {

@@ -1,0 +1,6 @@
+//! The views into the model.
+
+pub mod attention_view;
+pub(super) mod lens_view;
+pub(super) mod roles_view;
+pub(super) mod tokens_view;

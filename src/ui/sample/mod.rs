@@ -1,0 +1,3 @@
+//! The sampled text.
+
+pub mod sample_view;

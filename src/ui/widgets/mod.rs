@@ -1,0 +1,8 @@
+//! What several views share: colours, marks, pictures, words.
+
+pub mod colormap;
+pub(super) mod glyphs;
+pub(super) mod likeliest;
+pub(super) mod marks;
+pub(super) mod picture;
+pub mod theme;
