@@ -22,9 +22,7 @@ fn main() -> ExitCode {
     });
     let done = match job {
         #[cfg(feature = "gui")]
-        Some(headless::Job::Screenshots { out }) => {
-            headlight::ui::harness::screenshots(&out).map(|()| ExitCode::SUCCESS)
-        }
+        Some(headless::Job::Screenshots { out }) => headlight::ui::screenshots(&out).map(|()| ExitCode::SUCCESS),
         #[cfg(feature = "gui")]
         Some(headless::Job::Bench(arguments)) if arguments.what.includes_window() => bench(arguments),
         Some(job) => headless::run(job),
@@ -59,7 +57,7 @@ fn bench(arguments: headless::BenchArguments) -> anyhow::Result<ExitCode> {
     if arguments.what == headless::BenchKind::All {
         headless::run(headless::Job::Bench(arguments))?;
     }
-    headlight::ui::harness::bench(first_frame, json)
+    headlight::ui::bench(first_frame, json)
 }
 
 #[cfg(feature = "gui")]

@@ -21,7 +21,7 @@
 
 pub mod csv;
 pub mod json;
-pub(super) mod nanogpt;
+pub mod nanogpt;
 mod page;
 
 use std::path::Path;

@@ -1,13 +1,10 @@
 //! The parity run: nanoGPT's recipe for a CPU on nanoGPT's text, and how far our losses are from nanoGPT's own.
 //!
-//! Here stand the reference and the comparison, as plain numbers. `run` gets the text and starts, `window` shows.
+//! Here stand the reference and the comparison, as plain numbers; the window starts such a run and shows them.
 
 use std::fmt::Write as _;
 use std::ops::RangeInclusive;
 use std::sync::LazyLock;
-
-pub(crate) use crate::ui::app::parity::Parity;
-pub(crate) use crate::ui::run::parity::ui;
 
 use crate::preset;
 use crate::protocol::{ReadyReport, ValidationReport};
@@ -15,7 +12,7 @@ use crate::recipe::{Recipe, TrainingRecipe, grouped};
 use crate::store::Series;
 
 /// The preset that is run.
-const PRESET: &str = "nanogpt-cpu";
+pub const PRESET: &str = "nanogpt-cpu";
 
 static RECIPE: LazyLock<Option<Recipe>> = LazyLock::new(|| preset::find(PRESET).map(|preset| preset.recipe));
 
@@ -56,7 +53,7 @@ pub const FINAL_RANGE: RangeInclusive<f32> = 1.87..=1.93;
 const CHARACTERS: usize = 1_115_394;
 const VOCABULARY: usize = 65;
 const TRAIN_TOKENS: usize = 1_003_854;
-const VALIDATION_TOKENS: usize = 111_540;
+pub(crate) const VALIDATION_TOKENS: usize = 111_540;
 
 /// Why a text is not the one of the reference, if so, and where that one is found.
 #[must_use]

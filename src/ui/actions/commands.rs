@@ -6,9 +6,7 @@ use eframe::egui::{Context, Event, Key, KeyboardShortcut, Modifiers};
 use crate::findings::Finding;
 use crate::protocol::ExportFormat;
 use crate::recipe::SamplingRecipe;
-use crate::ui::actions::{Action, PickPurpose};
-use crate::ui::app::export;
-use crate::ui::run::timeline::Move;
+use crate::ui::actions::{Action, Move, PickPurpose};
 
 /// A command of the window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -137,7 +135,7 @@ impl MenuCommand {
             Self::ExportWeights => "Export weights with nanoGPT's names…",
             Self::ExportCheckpoint => "Export checkpoint…",
             Self::SaveCurves => "Save curves (CSV)…",
-            Self::SaveFinding(finding) => export::words(finding).text,
+            Self::SaveFinding(finding) => words(finding).text,
             Self::SavePage => "Save this step as a web page…",
             Self::OverlayRun => "Overlay an earlier run…",
             Self::Quit => "Quit",
@@ -175,7 +173,7 @@ impl MenuCommand {
             Self::ExportWeights => "Writes model.safetensors and config.json with nanoGPT's names.",
             Self::ExportCheckpoint => "Copies everything that a resume needs to another folder.",
             Self::SaveCurves => "Writes loss, learning rate and gradient norm of each step.",
-            Self::SaveFinding(finding) => export::words(finding).tip,
+            Self::SaveFinding(finding) => words(finding).tip,
             Self::SavePage => "Writes one HTML file with all heads; it opens in any browser, also offline.",
             Self::OverlayRun => "Draws the curves of an earlier run under this one's.",
             Self::Quit => "Saves a running model and closes the window.",
@@ -267,7 +265,7 @@ impl MenuCommand {
             if situation.has_kept { Ok(Action::Timeline(to)) } else { Err("No step is kept.".to_owned()) }
         };
         let with = |finding, action| {
-            if situation.found.contains(&finding) { Ok(action) } else { Err(export::words(finding).absent.to_owned()) }
+            if situation.found.contains(&finding) { Ok(action) } else { Err(words(finding).absent.to_owned()) }
         };
         let start = |action| match (phase, &situation.hindrance) {
             (Phase::Idle, Some(why)) => Err(why.clone()),
@@ -357,3 +355,43 @@ fn is_for_text(keys: &KeyboardShortcut) -> bool {
 
 #[cfg(test)]
 mod tests;
+
+/// How the menu speaks of a finding.
+pub struct Words {
+    pub text: &'static str,
+    pub tip: &'static str,
+    /// Why there is none.
+    pub absent: &'static str,
+}
+
+#[must_use]
+pub const fn words(finding: Finding) -> Words {
+    let (text, tip, absent) = match finding {
+        Finding::Attention => (
+            "Attention (CSV or JSON)…",
+            "Writes every head's weights on the probe, under TransformerLens's names.",
+            "No attention has been recorded yet.",
+        ),
+        Finding::Roles => (
+            "Roles (CSV or JSON)…",
+            "Writes each head's role scores: at every step where they were measured, or of the viewed model if parts are off.",
+            "No roles have been measured yet.",
+        ),
+        Finding::Lens => (
+            "Logit lens (CSV or JSON)…",
+            "Writes the likeliest tokens after each layer.",
+            "What is not in sight is not computed: show the Logit lens pane first.",
+        ),
+        Finding::Attribution => (
+            "Parts of a logit (CSV or JSON)…",
+            "Writes what each part of the model adds to the logit that was asked about.",
+            "No logit has been asked about yet, or its pane is not in sight.",
+        ),
+        Finding::Effects => (
+            "Effects (CSV or JSON)…",
+            "Writes how much worse the model predicts without each head and MLP.",
+            "No effects have been measured yet.",
+        ),
+    };
+    Words { text, tip, absent }
+}

@@ -1,6 +1,7 @@
 //! What a panel may ask for. Panels read the store and the settings and return actions; only `App::apply` acts on them.
 
 pub mod commands;
+
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -10,8 +11,6 @@ use crate::lab::desk::Search;
 use crate::preset::Preset;
 use crate::protocol::{DeviceChoice, ExportFormat, HeadId, Off, Step, View};
 use crate::recipe::{Recipe, SamplingRecipe, TextSource};
-use crate::ui::app::layout::Pane;
-use crate::ui::run::timeline::Move;
 
 /// One wish of the user's.
 #[derive(Debug, Clone)]
@@ -195,4 +194,82 @@ pub enum Theme {
     System,
     Light,
     Dark,
+}
+
+/// What is done once a run has ended.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum AfterEnd {
+    /// The curves go, the next Train starts anew.
+    Clear,
+    Open {
+        folder: PathBuf,
+        /// Where its text lies now, if that was moved.
+        text: Option<PathBuf>,
+    },
+    Close,
+}
+
+/// The panes of the window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Pane {
+    Recipe,
+    Loss,
+    /// All heads, small.
+    Heads,
+    /// The chosen head, large.
+    Head,
+    /// The chosen head over the probe's words.
+    Tokens,
+    /// The prediction after each layer, and what adds to it.
+    Lens,
+    /// What each head does, over training, and what it is worth.
+    Roles,
+    /// The network of the recipe, drawn.
+    Architecture,
+    Sample,
+    Log,
+}
+
+impl Pane {
+    pub const ALL: [Self; 10] = [
+        Self::Recipe,
+        Self::Loss,
+        Self::Heads,
+        Self::Head,
+        Self::Tokens,
+        Self::Lens,
+        Self::Roles,
+        Self::Architecture,
+        Self::Sample,
+        Self::Log,
+    ];
+
+    /// For tabs and menus.
+    #[must_use]
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::Recipe => "Recipe",
+            Self::Loss => "Loss",
+            Self::Heads => "Attention: all heads",
+            Self::Head => "Attention: one head",
+            Self::Tokens => "Head on the words",
+            Self::Lens => "Logit lens",
+            Self::Roles => "Roles",
+            Self::Architecture => "Architecture",
+            Self::Sample => "Sample",
+            Self::Log => "Log",
+        }
+    }
+}
+
+/// Ways along the kept steps. The live model comes after the last of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Move {
+    First,
+    Earlier,
+    Later,
+    Last,
+    Live,
+    /// One after the other by itself; or an end of that.
+    Play,
 }

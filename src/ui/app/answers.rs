@@ -10,10 +10,10 @@ use crate::protocol::Place;
 use crate::recipe::{TextSource, grouped};
 use crate::store::Level;
 use crate::ui::actions::commands::Phase;
-use crate::ui::actions::{Action, PickPurpose};
-use crate::ui::app::{AfterEnd, App};
+use crate::ui::actions::{Action, AfterEnd, PickPurpose};
+use crate::ui::app::App;
 use crate::ui::recipe::draft::{Candidate, TextState, file_name, slug};
-use crate::ui::run::loss_view::Overlay;
+use crate::ui::widgets::overlay::Overlay;
 
 impl App {
     /// Takes an answer of the file desk's.

@@ -8,7 +8,6 @@ use super::layout::Layout;
 use super::question::{Asked, Question};
 use super::settings::remember;
 use crate::findings::Finding;
-use crate::findings::nanogpt::Parity;
 use crate::lab::desk::Job;
 use crate::lab::handle::RunHandle;
 use crate::preset::{FORMAT, Preset};
@@ -18,9 +17,11 @@ use crate::protocol::{
 use crate::recipe::{Field, Recipe, SamplingRecipe, TextSource};
 use crate::store::{Level, curves_csv};
 use crate::ui::actions::commands::Phase;
-use crate::ui::actions::{Action, PickPurpose};
-use crate::ui::app::{ActiveRun, AfterEnd, App, Closing, Start};
+use crate::ui::actions::{Action, AfterEnd, PickPurpose};
+use crate::ui::app::open_run::{ActiveRun, Closing};
+use crate::ui::app::{App, Start};
 use crate::ui::recipe::draft::{Candidate, TextState, file_name, slug};
+use crate::ui::run::parity::Parity;
 use crate::ui::widgets::theme;
 
 /// More is not seen, and recording attention takes time from training.

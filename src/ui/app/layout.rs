@@ -7,62 +7,8 @@ use egui_tiles::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::ui::actions::Action;
-use crate::ui::app::export;
+use crate::ui::actions::{Action, Pane, PickPurpose};
 use crate::ui::widgets::theme;
-
-/// The panes of the window.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Pane {
-    Recipe,
-    Loss,
-    /// All heads, small.
-    Heads,
-    /// The chosen head, large.
-    Head,
-    /// The chosen head over the probe's words.
-    Tokens,
-    /// The prediction after each layer, and what adds to it.
-    Lens,
-    /// What each head does, over training, and what it is worth.
-    Roles,
-    /// The network of the recipe, drawn.
-    Architecture,
-    Sample,
-    Log,
-}
-
-impl Pane {
-    pub const ALL: [Self; 10] = [
-        Self::Recipe,
-        Self::Loss,
-        Self::Heads,
-        Self::Head,
-        Self::Tokens,
-        Self::Lens,
-        Self::Roles,
-        Self::Architecture,
-        Self::Sample,
-        Self::Log,
-    ];
-
-    /// For tabs and menus.
-    #[must_use]
-    pub const fn title(self) -> &'static str {
-        match self {
-            Self::Recipe => "Recipe",
-            Self::Loss => "Loss",
-            Self::Heads => "Attention: all heads",
-            Self::Head => "Attention: one head",
-            Self::Tokens => "Head on the words",
-            Self::Lens => "Logit lens",
-            Self::Roles => "Roles",
-            Self::Architecture => "Architecture",
-            Self::Sample => "Sample",
-            Self::Log => "Log",
-        }
-    }
-}
 
 /// The tree of panes. As long as the user has not touched it, it follows the window's size.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -206,7 +152,7 @@ impl Behavior<Pane> for Shown<'_> {
 
     fn on_tab_button(&mut self, tiles: &mut Tiles<Pane>, tile: TileId, button: Response) -> Response {
         if let Some(&Tile::Pane(pane)) = tiles.get(tile) {
-            button.context_menu(|ui| self.actions.extend(export::tab_menu(ui, pane)));
+            button.context_menu(|ui| self.actions.extend(tab_menu(ui, pane)));
         }
         button
     }
@@ -314,4 +260,20 @@ mod tests {
         let read: Layout = ron::from_str(&text).expect("read");
         assert!(read.edited && !read.is_shown(Pane::Log) && read.is_shown(Pane::Loss));
     }
+}
+
+/// What the right button offers at a pane's tab.
+#[must_use]
+pub fn tab_menu(ui: &mut Ui, pane: Pane) -> Vec<Action> {
+    let mut actions = Vec::new();
+    if ui.button("Save picture (PNG)…").clicked() {
+        actions.push(Action::Pick(PickPurpose::SavePicture(pane)));
+    }
+    if ui.button("Copy picture").clicked() {
+        actions.push(Action::CopyPicture(pane));
+    }
+    if !actions.is_empty() {
+        ui.close();
+    }
+    actions
 }

@@ -2,11 +2,10 @@
 
 use eframe::egui::{self, Button, Context, MenuBar, Ui};
 
-use super::layout::{Layout, Pane};
+use super::layout::Layout;
 use crate::findings::Finding;
 use crate::ui::actions::commands::{MenuCommand, Situation};
-use crate::ui::actions::{Action, PickPurpose, Theme};
-use crate::ui::app::export;
+use crate::ui::actions::{Action, Pane, PickPurpose, Theme};
 use crate::ui::recipe::draft::file_name;
 use crate::ui::widgets::theme;
 
@@ -86,7 +85,7 @@ fn file_menu(ui: &mut Ui, state: &MenuState<'_>, actions: &mut Vec<Action>) {
             item(ui, C::SaveFinding(finding), state.situation, actions);
         }
     });
-    export::picture_menus(ui, state.layout, actions);
+    picture_menus(ui, state.layout, actions);
     ui.separator();
     item(ui, C::Quit, state.situation, actions);
 }
@@ -200,4 +199,21 @@ pub fn about_window(ctx: &Context) -> Vec<Action> {
         ui.weak(concat!("Licence: ", env!("CARGO_PKG_LICENSE")));
     });
     if open { Vec::new() } else { vec![Action::ToggleAbout] }
+}
+
+/// The two menus that take a picture of a pane.
+pub fn picture_menus(ui: &mut Ui, layout: &Layout, actions: &mut Vec<Action>) {
+    let mut menu = |title: &str, action: fn(Pane) -> Action| {
+        ui.menu_button(title, |ui| {
+            for pane in Pane::ALL {
+                let button = ui.add_enabled(layout.rect(pane).is_some(), Button::new(pane.title()));
+                if button.on_disabled_hover_text("It is not in sight: show it first.").clicked() {
+                    actions.push(action(pane));
+                    ui.close();
+                }
+            }
+        });
+    };
+    menu("Save picture of a view (PNG)", |pane| Action::Pick(PickPurpose::SavePicture(pane)));
+    menu("Copy picture of a view", Action::CopyPicture);
 }

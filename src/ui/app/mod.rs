@@ -12,31 +12,36 @@ use eframe::egui::{
 
 use super::actions::Action;
 use super::termination::Termination;
-use crate::findings::nanogpt::{self, Parity};
+use crate::findings::nanogpt;
 use crate::lab::desk::{Adapter, Desk, Job};
-use crate::lab::handle::{RunHandle, Wake};
+use crate::lab::handle::Wake;
 use crate::preset::{self, Preset};
 use crate::protocol::{AttentionSnapshot, Command, DeviceChoice, Event, HeadId, Look, Origin, RunState, View, Wants};
 use crate::recipe::{Fault, Recipe};
 use crate::store::{Level, RunStore};
+use crate::ui::actions::Pane;
 use crate::ui::actions::commands::{self, Phase, Situation};
 use crate::ui::app::dialogs::PathDialog;
-use crate::ui::app::layout::{Layout, Pane};
-use crate::ui::app::menu_bar::{self, MenuState};
-use crate::ui::app::question::{self, Question};
+use crate::ui::app::layout::Layout;
+use crate::ui::app::menu_bar::MenuState;
+use crate::ui::app::open_run::{ActiveRun, Closing};
+use crate::ui::app::question::Question;
 use crate::ui::app::settings::{Loaded, Settings};
 use crate::ui::inspect::attention_view::{AttentionState, AttentionView};
+use crate::ui::inspect::findings::found;
 use crate::ui::inspect::lens_view::LensView;
 use crate::ui::inspect::roles_view::RolesView;
 use crate::ui::inspect::tokens_view::TokensView;
 use crate::ui::recipe::architecture_view;
 use crate::ui::recipe::draft::{Draft, file_name};
 use crate::ui::recipe::recipe_panel::{self, OpenedRun, RecipeState};
-use crate::ui::run::loss_view::{LossView, Overlay};
+use crate::ui::run::loss_view::LossView;
 use crate::ui::run::notices::{self, Notices};
+use crate::ui::run::parity::{self as run_parity, Parity};
 use crate::ui::run::timeline::{self, TimelineView};
 use crate::ui::run::transport::{self, TransportState};
 use crate::ui::sample::sample_view::SampleView;
+use crate::ui::widgets::overlay::Overlay;
 use crate::ui::widgets::picture::Picture;
 use crate::ui::widgets::theme;
 
@@ -61,37 +66,6 @@ pub struct AppOptions {
     pub runs_root: Option<PathBuf>,
 }
 
-/// The run that is there.
-#[derive(Debug)]
-pub(super) struct ActiveRun {
-    pub handle: RunHandle,
-    /// What it was made from, with what it took over since. Its probe and sampling are those on the screen.
-    pub recipe: Recipe,
-    /// Opened from its folder.
-    pub opened: bool,
-    /// The draft is another recipe: the run was opened to be looked at.
-    pub apart: bool,
-    /// Changed, and not handed over yet.
-    pub rate_unsent: bool,
-    pub probe_unsent: bool,
-    pub view_unsent: bool,
-    /// Asked to stop, and what comes after.
-    pub ending: Option<AfterEnd>,
-}
-
-/// What is done once a run has ended.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum AfterEnd {
-    /// The curves go, the next Train starts anew.
-    Clear,
-    Open {
-        folder: PathBuf,
-        /// Where its text lies now, if that was moved.
-        text: Option<PathBuf>,
-    },
-    Close,
-}
-
 /// How a run was started, to start it again.
 #[derive(Debug, Clone)]
 pub(super) struct Start {
@@ -102,16 +76,6 @@ pub(super) struct Start {
     pub steps_once: bool,
     /// Also where memory is tight.
     pub despite_memory: bool,
-}
-
-/// Where the closing of the window stands.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) enum Closing {
-    #[default]
-    No,
-    /// The run is being saved; the window closes after it.
-    Saving,
-    Now,
 }
 
 /// The window.
@@ -279,8 +243,8 @@ impl App {
             waiting: self.draft.is_waiting(),
             blocked: self.store.ready.as_ref().and_then(|ready| ready.blocked.clone()),
             has_curve: !self.store.loss.is_empty(),
-            found: export::found(&self.store),
-            is_parity_run: self.run.is_some() && self.store.ready.as_ref().is_some_and(parity::is_reference_run),
+            found: found(&self.store),
+            is_parity_run: self.run.is_some() && self.store.ready.as_ref().is_some_and(nanogpt::is_reference_run),
             sampling: self.recipe_on_screen().sampling.clone(),
             has_kept: self.run.is_some() && !self.store.kept.is_empty(),
             can_undo: !self.changed_before.is_empty(),
@@ -533,7 +497,7 @@ impl App {
             actions.extend(menu_bar::about_window(ctx));
         }
         if self.parity.shown {
-            actions.extend(parity::ui(ctx, &self.parity, &self.store, self.recipe_on_screen()));
+            actions.extend(run_parity::ui(ctx, &self.parity, &self.store, self.recipe_on_screen()));
         }
         if let Some(picker) = &mut self.picker {
             actions.extend(picker.ui(ctx, &self.wake));
@@ -603,7 +567,7 @@ impl eframe::App for App {
         let mut actions = Vec::new();
         let situation = self.situation();
         if self.picker.is_none() && self.question.is_none() && self.closing == Closing::No {
-            actions.extend(menus::keys(&ctx, &situation, self.space_clicks(&ctx)));
+            actions.extend(commands::keys(&ctx, &situation, self.space_clicks(&ctx)));
         }
         let faults = self.draft.faults();
         actions.extend(self.bars(ui, &situation));
@@ -643,6 +607,7 @@ pub(super) mod dialogs;
 pub(super) mod export;
 pub(super) mod layout;
 pub mod menu_bar;
+pub(super) mod open_run;
 pub(super) mod parity;
 pub(super) mod question;
 pub mod settings;

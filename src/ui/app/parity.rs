@@ -2,31 +2,19 @@
 
 use std::path::PathBuf;
 
-use super::super::actions::PickPurpose;
-use super::super::app::App;
+use super::App;
 use crate::findings::nanogpt::{PRESET, text_fault};
 use crate::lab::desk::TextSummary;
 use crate::preset;
 use crate::recipe::TextSource;
+use crate::ui::actions::PickPurpose;
 use crate::ui::actions::commands::Phase;
 use crate::ui::recipe::draft::TextState;
-
-/// Where the parity run stands, apart from the run itself.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(in super::super) struct Parity {
-    /// Whether the comparison is on the screen.
-    pub shown: bool,
-    /// A text that is being read for it.
-    pub awaited: Option<TextSource>,
-    /// Why the named text was not taken.
-    pub refused: Option<String>,
-    /// Whether the run that is there was started for the comparison, which is shown at its end.
-    pub started: bool,
-}
+use crate::ui::run::parity::Parity;
 
 impl App {
     /// Begins a parity run with the draft's text or asks for the right one; shows the comparison of a run that is there.
-    pub(in super::super) fn parity_run(&mut self) {
+    pub(in crate::ui) fn parity_run(&mut self) {
         if self.phase() != Phase::Idle {
             self.parity.shown = true;
             return;
@@ -40,14 +28,14 @@ impl App {
     }
 
     /// Has the named text read.
-    pub(in super::super) fn parity_text_chosen(&mut self, path: PathBuf) {
+    pub(in crate::ui) fn parity_text_chosen(&mut self, path: PathBuf) {
         let source = TextSource::File(path);
         self.parity = Parity { awaited: Some(source.clone()), ..Parity::default() };
         self.use_text(source);
     }
 
     /// Takes the text that was read for the parity run, or says why not.
-    pub(in super::super) fn parity_text_read(&mut self, source: TextSource, summary: TextSummary) {
+    pub(in crate::ui) fn parity_text_read(&mut self, source: TextSource, summary: TextSummary) {
         self.draft.candidate.take_if(|candidate| candidate.source == source);
         if let Some(why) = text_fault(summary.characters, summary.vocabulary) {
             self.parity = Parity { shown: true, refused: Some(format!("{source}: {why}")), ..Parity::default() };

@@ -4,9 +4,8 @@
 use eframe::egui::{Context, DragValue, Id, Modal, ModalResponse, Ui};
 
 use crate::recipe::grouped;
-use crate::ui::actions::Action;
 use crate::ui::actions::commands::Phase;
-use crate::ui::app::AfterEnd;
+use crate::ui::actions::{Action, AfterEnd};
 use crate::ui::widgets::theme;
 
 /// The longest run that a recipe may ask for.

@@ -12,8 +12,7 @@ use egui_kittest::kittest::Queryable as _;
 
 use crate::preset;
 use crate::protocol::{DeviceChoice, HeadId, Off, Pin, Step, Switches, Target, View, Wants};
-use crate::ui::actions::{Action, Compare, Theme, ViewSettings};
-use crate::ui::app::layout::Pane;
+use crate::ui::actions::{Action, Compare, Pane, Theme, ViewSettings};
 use crate::ui::app::settings::Loaded;
 use crate::ui::app::{App, AppOptions};
 

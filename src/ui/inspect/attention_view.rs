@@ -22,11 +22,10 @@ pub use self::focus::Focus;
 use self::compare::Source;
 use self::picture::Picture;
 use self::probe::ProbeField;
-use crate::protocol::{AttentionSnapshot, HeadId, Switches, View};
+use crate::protocol::{HeadId, View};
 use crate::store::RunStore;
 use crate::ui::actions::ViewSettings;
 use crate::ui::inspect::attention_view::zoom::{Cell, Look};
-use crate::ui::widgets::colormap::WeightScale;
 use crate::ui::widgets::theme;
 
 /// Both attention panes. Keeps textures, where one looks and the probe as it is being typed, nothing of the run.
@@ -69,22 +68,6 @@ impl AttentionState<'_> {
     }
 }
 
-/// The scale that weights are coloured by.
-pub(in crate::ui) fn scale_of(view: &ViewSettings) -> WeightScale {
-    if view.square_root { WeightScale::SquareRoot } else { WeightScale::Linear }
-}
-
-/// The chosen head, or the nearest one that this model has.
-pub(in crate::ui) fn selected_in(snapshot: &AttentionSnapshot, view: &ViewSettings) -> HeadId {
-    let HeadId { layer, head } = view.selected;
-    HeadId { layer: layer.min(snapshot.layers.saturating_sub(1)), head: head.min(snapshot.heads.saturating_sub(1)) }
-}
-
-/// ` · 1 head off` behind what was said of a model, or nothing where it was whole.
-pub(in crate::ui) fn without(switches: &Switches) -> String {
-    if switches.is_empty() { String::new() } else { format!(" · {} off", switches.counted()) }
-}
-
 /// Whether this was clicked with such keys held. They are those of the moment when the button was let go: in a slow frame
 /// they may be up again when it is drawn.
 fn clicked_with(ui: &Ui, response: &Response, held: fn(&Modifiers) -> bool) -> bool {
@@ -100,11 +83,6 @@ pub(in crate::ui) fn non_finite_line(ui: &mut Ui, store: &RunStore) {
         let words = found.on_screen().replacen("the", "The", 1);
         ui.label(RichText::new(format!("{words}.")).color(theme::warning(ui.visuals())));
     }
-}
-
-/// One sentence in the middle of a pane that has nothing to show.
-pub(in crate::ui) fn nothing_yet(ui: &mut Ui, sentence: &str) {
-    ui.centered_and_justified(|ui| ui.label(RichText::new(sentence).weak()));
 }
 
 #[cfg(test)]

@@ -8,12 +8,12 @@ use eframe::egui::{
     WidgetInfo, pos2, vec2,
 };
 
-use super::attention_view::head::shortened;
-use super::attention_view::{non_finite_line, nothing_yet, without};
+use super::attention_view::non_finite_line;
 use crate::protocol::{AttentionSnapshot, Lens, Target};
 use crate::store::RunStore;
 use crate::ui::actions::{Action, ViewSettings};
 use crate::ui::widgets::colormap::{self, WeightScale, viridis};
+use crate::ui::widgets::words::{nothing_yet, shortened, without};
 use crate::ui::widgets::{likeliest, theme};
 
 /// Characters of a token in a cell; the tooltip shows all of it.

@@ -12,11 +12,11 @@ use self::lines::Lines;
 use self::mean::Mean;
 use self::stages::Stages;
 use self::words::Words;
-use super::attention_view::head::weight_text;
-use super::attention_view::{non_finite_line, nothing_yet, scale_of, selected_in};
+use super::attention_view::non_finite_line;
 use crate::protocol::{AttentionSnapshot, HeadId, Wants, falling, first_non_finite, non_finite_words};
 use crate::store::RunStore;
 use crate::ui::actions::{Action, ViewSettings, WordsMode};
+use crate::ui::widgets::words::{nothing_yet, scale_of, selected_in, weight_text};
 use crate::ui::widgets::{colormap, theme};
 
 /// The pane. Keeps the query that was clicked, places and pictures, nothing of the run.

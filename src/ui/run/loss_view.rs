@@ -18,33 +18,14 @@ pub(in crate::ui) use crate::ui::widgets::marks::{even_marks, plain_label, step_
 
 use self::readout::Readout;
 use crate::findings::nanogpt;
-use crate::protocol::{Step, StepReport, ValidationReport};
+use crate::protocol::Step;
 use crate::recipe::grouped;
 use crate::store::{Bucket, RunStore, Series};
-use crate::ui::actions::{Action, PickPurpose, ViewSettings};
-use crate::ui::app::layout::Pane;
+use crate::ui::actions::{Action, Pane, PickPurpose, ViewSettings};
 use crate::ui::widgets::colormap::NOT_A_NUMBER;
 use crate::ui::widgets::marks::{HEADROOM, Scale, end_marks, round_above, short_label};
+use crate::ui::widgets::overlay::Overlay;
 use crate::ui::widgets::theme;
-
-/// An earlier run drawn beside this one.
-#[derive(Debug, Clone)]
-pub struct Overlay {
-    pub name: String,
-    pub path: PathBuf,
-    pub loss: Series,
-    pub validation_loss: Series,
-}
-
-impl Overlay {
-    #[must_use]
-    pub fn new(name: String, path: PathBuf, history: &[StepReport], validations: &[ValidationReport]) -> Self {
-        let mut overlay = Self { name, path, loss: Series::default(), validation_loss: Series::default() };
-        history.iter().for_each(|report| overlay.loss.push(report.step.0, report.loss));
-        validations.iter().for_each(|report| overlay.validation_loss.push(report.step.0, report.validation_loss));
-        overlay
-    }
-}
 
 /// The loss pane. Keeps nothing of the run, only how the plot was last seen.
 #[derive(Debug, Default)]

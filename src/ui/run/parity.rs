@@ -2,15 +2,28 @@
 
 use eframe::egui::{Align2, Context, Grid, Label, RichText, Ui, Window};
 
-use super::super::actions::{Action, PickPurpose};
-use crate::findings::nanogpt::{LAST_STEP, Outcome, Parity, Row, Verdict, compare, departure, is_reference_run};
+use crate::findings::nanogpt::{LAST_STEP, Outcome, Row, Verdict, compare, departure, is_reference_run};
 use crate::protocol::RunState;
-use crate::recipe::{Recipe, grouped};
+use crate::recipe::{Recipe, TextSource, grouped};
 use crate::store::RunStore;
+use crate::ui::actions::{Action, PickPurpose};
 use crate::ui::widgets::theme;
 
+/// Where the parity run stands, apart from the run itself.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(in crate::ui) struct Parity {
+    /// Whether the comparison is on the screen.
+    pub shown: bool,
+    /// A text that is being read for it.
+    pub awaited: Option<TextSource>,
+    /// Why the named text was not taken.
+    pub refused: Option<String>,
+    /// Whether the run that is there was started for the comparison, which is shown at its end.
+    pub started: bool,
+}
+
 /// The window; `recipe` is the run's, with what it took over since it began.
-pub(in super::super) fn ui(ctx: &Context, parity: &Parity, store: &RunStore, recipe: &Recipe) -> Vec<Action> {
+pub(in crate::ui) fn ui(ctx: &Context, parity: &Parity, store: &RunStore, recipe: &Recipe) -> Vec<Action> {
     let mut actions = Vec::new();
     let mut open = true;
     let window = Window::new("Parity run").open(&mut open).collapsible(false).auto_sized();
@@ -98,3 +111,6 @@ fn table(ui: &mut Ui, rows: &[Row]) {
         }
     });
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,7 @@ use eframe::egui::{
 use crate::protocol::{Pin, ReadyReport, Step, View};
 use crate::recipe::{bytes_text, grouped};
 use crate::store::RunStore;
-use crate::ui::actions::{Action, PickPurpose};
+use crate::ui::actions::{Action, Move, PickPurpose};
 use crate::ui::recipe::draft::file_name;
 use crate::ui::widgets::theme;
 
@@ -16,18 +16,6 @@ use crate::ui::widgets::theme;
 const PLAY_SECS: f64 = 0.3;
 /// How the steps that are marked in numbers grow.
 const MARKS: [u64; 3] = [1, 2, 5];
-
-/// Ways along the kept steps. The live model comes after the last of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Move {
-    First,
-    Earlier,
-    Later,
-    Last,
-    Live,
-    /// One after the other by itself; or an end of that.
-    Play,
-}
 
 /// The bar. Keeps whether it is playing, nothing of the run.
 #[derive(Debug, Default)]

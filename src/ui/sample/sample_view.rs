@@ -13,9 +13,9 @@ use crate::protocol::{HeadId, ReadyReport, SampledToken, falling};
 use crate::recipe::{SamplingRecipe, grouped};
 use crate::store::{RunStore, SampleState};
 use crate::ui::actions::{Action, ViewSettings};
-use crate::ui::inspect::attention_view::head::weight_text;
-use crate::ui::inspect::attention_view::{Focus, scale_of, without};
+use crate::ui::inspect::attention_view::Focus;
 use crate::ui::widgets::likeliest::{self, percent};
+use crate::ui::widgets::words::{scale_of, weight_text, without};
 use crate::ui::widgets::{colormap, theme};
 
 /// The sample pane. Keeps where the characters of each token end, which grows as the text does.

@@ -281,7 +281,7 @@ mod tests {
 
     #[test]
     fn a_saved_page_has_the_same_colours() {
-        let page = include_str!("../../assets/page.html");
+        let page = include_str!("../../../assets/page.html");
         let (_, table) = page.split_once("const VIRIDIS = [").expect("its colours");
         let table = table.split_once(";").expect("their end").0;
         let numbers = table.split(|character: char| !character.is_ascii_digit()).filter_map(|text| text.parse().ok());

@@ -4,5 +4,7 @@ pub mod colormap;
 pub(super) mod glyphs;
 pub(super) mod likeliest;
 pub(super) mod marks;
+pub(super) mod overlay;
 pub(super) mod picture;
 pub mod theme;
+pub(super) mod words;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crossbeam_channel::Sender;
 use eframe::egui::{ColorImage, Context, Rect};
 
-use crate::ui::app::layout::Pane;
+use crate::ui::actions::Pane;
 
 /// A picture of the whole window, and what of it is wanted.
 #[derive(Debug, Clone)]

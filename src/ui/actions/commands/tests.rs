@@ -1,5 +1,6 @@
-use super::*;
 use std::collections::HashMap;
+
+use super::*;
 
 #[test]
 fn no_two_commands_share_a_key() {

@@ -1,6 +1,7 @@
 use std::cell::RefCell;
 use std::fs;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use eframe::egui::accesskit::Role;
 use eframe::egui::{ColorImage, OutputCommand};
@@ -10,8 +11,13 @@ use serde_json::Value;
 
 use super::*;
 use crate::recipe::grouped;
+use crate::store::RunStore;
 use crate::ui::actions::commands::Phase;
+use crate::ui::actions::{Action, PickPurpose};
+use crate::ui::app::layout::Layout;
+use crate::ui::app::menu_bar::picture_menus;
 use crate::ui::app::tests::{Window, in_folder, log_holds, training, until};
+use crate::ui::inspect::findings::found;
 
 fn paused(window: &mut Window) {
     window.state_mut().apply(Action::Pause);

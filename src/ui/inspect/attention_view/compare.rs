@@ -2,10 +2,11 @@
 
 use eframe::egui::Ui;
 
-use super::{AttentionState, scale_of};
+use super::AttentionState;
 use crate::protocol::{AttentionSnapshot, HeadId};
 use crate::ui::actions::{Action, Compare, ViewSettings};
 use crate::ui::widgets::colormap;
+use crate::ui::widgets::words::scale_of;
 
 /// Which weights a picture shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

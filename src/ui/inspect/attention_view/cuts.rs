@@ -160,7 +160,7 @@ fn change_ui(ui: &mut Ui, label: &str, change: Change, largest: f32) {
     let right = |x: f32, text: &str, color| {
         painter.text(pos2(area.left() + x, area.center().y), Align2::RIGHT_CENTER, text, font.clone(), color);
     };
-    let token = super::head::shortened(label);
+    let token = crate::ui::widgets::words::shortened(label);
     painter.text(area.left_center(), Align2::LEFT_CENTER, token, font.clone(), visuals.strong_text_color());
     right(132.0, &before, theme::muted(visuals));
     right(198.0, &after, theme::accent(visuals));

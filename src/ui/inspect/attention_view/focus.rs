@@ -5,10 +5,10 @@ use std::sync::Arc;
 use eframe::egui::epaint::TextShape;
 use eframe::egui::{Align2, FontId, Pos2, Rect, Role, Sense, StrokeKind, TextStyle, Ui, WidgetInfo, pos2, vec2};
 
-use super::head::{shortened, weight_text};
 use crate::protocol::{HeadId, TokenAttention, largest_place};
 use crate::ui::widgets::colormap::{self, WeightScale};
 use crate::ui::widgets::theme;
+use crate::ui::widgets::words::{shortened, weight_text};
 
 /// Where all heads looked when a token was drawn.
 #[derive(Debug, Clone, PartialEq)]

@@ -9,10 +9,11 @@ use super::compare::{self, Moments, Source};
 use super::picture::{self, Picture, Subject};
 use super::switches::{self, Part};
 use super::thumbnail::{self, Known};
-use super::{AttentionState, AttentionView, clicked_with, non_finite_line, nothing_yet, scale_of, selected_in};
+use super::{AttentionState, AttentionView, clicked_with, non_finite_line};
 use crate::protocol::{AttentionSnapshot, HeadId, non_finite_words};
 use crate::recipe::{DataRecipe, grouped};
 use crate::ui::actions::{Action, ViewSettings};
+use crate::ui::widgets::words::{nothing_yet, scale_of, selected_in};
 use crate::ui::widgets::{colormap, theme};
 
 const GAP: f32 = 5.0;

@@ -11,15 +11,15 @@ use eframe::egui::{
 
 use super::compare::{self, Moments, Source};
 use super::picture::{self, Picture, Subject};
-use super::{AttentionState, AttentionView, cuts, nothing_yet, scale_of, selected_in, without};
+use super::{AttentionState, AttentionView, cuts};
 use crate::protocol::{AttentionSnapshot, HeadId, View, non_finite_words};
 use crate::recipe::grouped;
 use crate::ui::actions::Action;
 use crate::ui::inspect::attention_view::zoom::{Cell, Look};
+use crate::ui::widgets::words::{
+    LABEL_CHARACTERS_MAX, not_finite_text, nothing_yet, scale_of, selected_in, shortened, weight_text, without,
+};
 use crate::ui::widgets::{colormap, theme};
-
-/// Characters of a token along an axis; the readout shows all of it.
-const LABEL_CHARACTERS_MAX: usize = 8;
 
 impl AttentionView {
     /// The selected head, enlarged, with the weight under the pointer.
@@ -159,23 +159,6 @@ fn words(moments: &Moments<'_>, head: HeadId, read: Option<Cell>, looked: &View)
         }
     };
     [format!("'{from}' → '{to}'  {weight}"), format!("query {}, key {} · {place}", query + 1, key + 1)]
-}
-
-/// A weight for the screen, faint ones not as zero.
-pub(in crate::ui) fn weight_text(weight: f32) -> String {
-    if !weight.is_finite() {
-        return not_finite_text(weight).to_owned();
-    }
-    if weight > 0.0 && weight < 0.001 { format!("{weight:.1e}") } else { format!("{weight:.3}") }
-}
-
-/// What is no number, as what it is.
-pub(in crate::ui) fn not_finite_text(value: f32) -> &'static str {
-    match value {
-        f32::INFINITY => "∞",
-        f32::NEG_INFINITY => "−∞",
-        _ => "NaN",
-    }
 }
 
 /// A number for the screen as `finite` writes it, or what it is instead.
@@ -340,12 +323,4 @@ impl Map {
             }
         }
     }
-}
-
-/// A token for an axis.
-pub(in crate::ui) fn shortened(token: &str) -> String {
-    if token.chars().count() <= LABEL_CHARACTERS_MAX {
-        return token.to_owned();
-    }
-    token.chars().take(LABEL_CHARACTERS_MAX).chain(['…']).collect()
 }

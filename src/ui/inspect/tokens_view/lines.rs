@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use eframe::egui::{Align2, Color32, FontId, Mesh, Pos2, Rect, RichText, ScrollArea, Sense, Shape, Ui, pos2, vec2};
 
-use super::super::attention_view::head::shortened;
 use super::{Chosen, Shown, most, name_of, pointed, tell};
 use crate::protocol::HeadId;
 use crate::ui::widgets::colormap::NOT_A_NUMBER;
 use crate::ui::widgets::theme;
+use crate::ui::widgets::words::shortened;
 
 /// Weights below this have no line: it could not be seen.
 const DRAWN_FROM: f32 = 0.01;

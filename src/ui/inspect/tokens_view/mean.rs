@@ -5,15 +5,14 @@ use std::sync::Arc;
 use eframe::egui::{Align2, ProgressBar, Role, Sense, StrokeKind, TextStyle, Ui, Vec2, WidgetInfo, vec2};
 
 use super::super::attention_view::compare::{Drawn, Source};
-use super::super::attention_view::head::weight_text;
 use super::super::attention_view::picture::{self, Picture, Subject};
-use super::super::attention_view::{nothing_yet, without};
 use super::{explain, name_of, non_finite_weights};
 use crate::protocol::{AttentionSnapshot, HeadId, MeanAttention};
 use crate::recipe::grouped;
 use crate::store::RunStore;
 use crate::ui::actions::{Action, PickPurpose};
 use crate::ui::widgets::colormap::{self, WeightScale};
+use crate::ui::widgets::words::{nothing_yet, weight_text, without};
 
 #[derive(Default)]
 pub(super) struct Mean {

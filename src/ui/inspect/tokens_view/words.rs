@@ -2,10 +2,10 @@
 
 use eframe::egui::{Align2, FontId, Rect, ScrollArea, Sense, Stroke, StrokeKind, TextStyle, Ui, pos2, vec2};
 
-use super::super::attention_view::head::weight_text;
 use super::{Chosen, Shown, explain, most, pointed, tell};
 use crate::ui::widgets::colormap::{self, WeightScale};
 use crate::ui::widgets::theme;
+use crate::ui::widgets::words::weight_text;
 
 /// Where each token stands, from the corner of the text; as long as tokens and width stay the same.
 #[derive(Default)]

@@ -2,9 +2,10 @@
 
 use std::f32::consts::{FRAC_PI_2, PI};
 
+use eframe::egui::epaint::TextShape;
 use eframe::egui::{
     Align2, Color32, CornerRadius, FontId, Painter, Pos2, Rect, Role, Sense, Shape, Stroke, StrokeKind, Ui, Vec2,
-    WidgetInfo, epaint::TextShape, pos2, vec2,
+    WidgetInfo, pos2, vec2,
 };
 
 use super::parts::{Kind, Part};

@@ -1,8 +1,9 @@
 //! The rows of the model: first what every model has, then what tells the families apart, then the details.
 
+use eframe::egui::Ui;
+
 use super::rows::{Choice, Named, Rows, add_value, magnitude};
 use crate::recipe::{Activation, Field, Norm, Position, Recipe};
-use eframe::egui::Ui;
 
 /// Where a rotation begins that was not there: as in the paper (Su et al. 2021).
 const USUAL_BASE: f64 = 10_000.0;

@@ -1,8 +1,9 @@
 //! The rows of the training: its length and rates, the optimizer, the evaluation.
 
+use eframe::egui::Ui;
+
 use super::rows::{Named, Rows};
 use crate::recipe::Field;
-use eframe::egui::Ui;
 
 impl Rows<'_> {
     pub fn training(&mut self, ui: &mut Ui) {

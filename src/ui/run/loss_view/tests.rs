@@ -7,7 +7,7 @@ use egui_kittest::kittest::Queryable;
 use egui_plot::GridInput;
 
 use super::*;
-use crate::protocol::Event;
+use crate::protocol::{Event, ValidationReport};
 use crate::store::tests::{step_report, store_at_start, validation};
 use crate::ui::actions::Theme;
 use crate::ui::widgets::marks::log_marks;
