@@ -12,7 +12,7 @@ use super::args::{
 use super::progress::Progress;
 use super::questions::{open, prompt, prompt_of, tell_note};
 use crate::findings::{Page, lens_name};
-use crate::lab::branch;
+use crate::lab::jobs::branch;
 use crate::protocol::{HeadId, Off, Place, Role, RoleScores, Step, Switches, Target, View, falling};
 use crate::recipe::bytes_text;
 use crate::runs::{RunFolder, write_file};
@@ -164,7 +164,7 @@ pub(super) fn fork(arguments: &ForkArguments) -> Result<ExitCode> {
     let mut changed = RunFolder::read(&arguments.run)?.recipe;
     let base = changed.clone();
     if let Some(path) = &arguments.recipe {
-        let preset = crate::lab::desk::open_preset(path).map_err(anyhow::Error::msg)?;
+        let preset = crate::lab::file_worker::open_preset(path).map_err(anyhow::Error::msg)?;
         let crate::recipe::Recipe { model, training, .. } = preset.recipe;
         changed = crate::recipe::Recipe { model, training, ..changed };
     }

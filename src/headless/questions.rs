@@ -14,9 +14,9 @@ use super::args::{
 use super::progress::Progress;
 use super::terminal::printed;
 use super::train;
-use crate::lab::ask::{self, Moment, Opened, Prompt};
-use crate::lab::trial::{Trial, UNSOUND};
-use crate::lab::{bench, import};
+use crate::lab::jobs::ask::{self, Moment, Opened, Prompt};
+use crate::lab::jobs::trial::{Trial, UNSOUND};
+use crate::lab::jobs::{bench, import};
 use crate::preset;
 use crate::protocol::{DeviceChoice, ExportFormat, HeadId, Place, Step, falling, largest_place};
 use crate::recipe::{TextSource, bytes_text, grouped};

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::args::{ResumeArguments, TrainArguments, WindowArguments};
 use super::terminal::printed;
-use crate::lab::desk::open_preset;
+use crate::lab::file_worker::open_preset;
 use crate::lab::handle::RunHandle;
 use crate::preset::{self, Preset};
 use crate::protocol::{

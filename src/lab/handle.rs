@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::channel::Outbox;
 use super::worker;
-use crate::protocol::{Command, Event, Look, LookSlot, Outcome, RunSpec};
+use crate::lab::worker::channel::Outbox;
+use crate::protocol::{Command, Event, Look, LookSlot, Outcome, RunSpec, Wake};
 
 /// A running worker. Dropping it closes the command channel, which ends the worker after a checkpoint.
 #[derive(Debug)]
@@ -19,9 +19,6 @@ pub struct RunHandle {
     looks: LookSlot,
     thread: Option<JoinHandle<()>>,
 }
-
-/// Called by the worker when there is something to take; must return at once.
-pub type Wake = Arc<dyn Fn() + Send + Sync>;
 
 impl RunHandle {
     /// Starts the worker thread. Everything that can go wrong arrives as [`Event::Finished`].

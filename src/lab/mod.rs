@@ -1,15 +1,6 @@
 //! The one thread boundary: commands in, events out, and one named thread between them that owns every tensor.
 
-pub mod ask;
-pub mod bench;
-pub mod branch;
-mod channel;
-pub mod desk;
+pub mod file_worker;
 pub mod handle;
-pub mod import;
-mod looking;
-mod measuring;
-mod start;
-mod timeline;
-pub mod trial;
+pub mod jobs;
 mod worker;

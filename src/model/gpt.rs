@@ -84,6 +84,13 @@ impl Gpt {
         self.run(ids, trace, Some(cache))
     }
 
+    /// An empty cache for at most `context` positions.
+    #[must_use]
+    pub fn cache(&self, context: usize) -> Cache {
+        let widths = self.blocks.iter().map(|block| 2 * block.attention.groups * block.attention.head_width());
+        Cache::new(context, widths, &self.token_embedding.weight.device())
+    }
+
     fn run(&self, ids: Tensor<2, Int>, mut trace: Option<&mut Trace>, mut cache: Option<&mut Cache>) -> Tensor<3> {
         let ([_, length], head_width) = (ids.dims(), self.blocks[0].attention.head_width());
         let start = cache.as_ref().map_or(0, |cache| cache.length());
@@ -149,7 +156,7 @@ impl Attention {
             None => joined,
         };
         let mixed = match kept {
-            Some(kept) => kept.attend(joined, heads, groups, trace.as_deref_mut()),
+            Some(kept) => self.mix_cached(joined, kept, trace.as_deref_mut()),
             None => self.mix(joined, trace.as_deref_mut()), // [batch, position, heads × head_width]
         };
         if let Some(trace) = trace {
@@ -175,6 +182,18 @@ impl Attention {
         }
         let [query, keys_values] = split(joined, heads, groups);
         attend(query, keys_values, heads, groups, trace, |pattern| self.weights_dropout.forward(pattern))
+    }
+
+    /// As [`mix`](Self::mix) for positions that come after those whose keys and values are kept: a batch of one.
+    fn mix_cached(&self, joined: Tensor<3>, kept: Kept<'_>, trace: Option<&mut Trace>) -> Tensor<3> {
+        let (heads, groups) = (self.heads, self.groups);
+        if trace.is_none()
+            && let Some(mixed) = kernels::cached_attention(&joined, kept.keys_values, kept.filled, heads, groups)
+        {
+            return mixed;
+        }
+        let [query, new] = split(joined, heads, groups);
+        attend(query, kept.append(new), heads, groups, trace, |pattern| pattern)
     }
 }
 

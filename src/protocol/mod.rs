@@ -14,7 +14,7 @@ pub use inspect::{
     Attribution, Cut, CutEffect, EffectsReport, HeadReport, Lens, Look, MeanAttention, Off, Pin, Role, RoleReport,
     RoleScores, SwitchedReport, Switches, Target, View, Wants,
 };
-pub use spec::{Origin, Place, RunSpec};
+pub use spec::{Origin, Place, RunSpec, Wake};
 
 use crate::recipe::{Recipe, SamplingRecipe};
 

@@ -1,6 +1,7 @@
 //! What a run is started with, and where its folder is to be.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 #[cfg(doc)]
 use super::{Command, Outcome};
@@ -48,3 +49,6 @@ pub enum Place {
     /// In a new folder among the user's runs, named by the day and this.
     Named(String),
 }
+
+/// Called by the worker when there is something to take; must return at once.
+pub type Wake = Arc<dyn Fn() + Send + Sync>;

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::SafeTensors;
 use serde::{Deserialize, Serialize};
 
 use super::hold::Hold;
@@ -15,26 +15,15 @@ use super::identity::{self, FORMAT};
 use super::weights::{Weight, load_weights, require_finite, shapes_of, weights_of};
 use super::{RunError, read_own, write_atomic, write_whole};
 use crate::model::{Gpt, values_of};
-use crate::protocol::Step;
 use crate::recipe::ModelRecipe;
+use crate::runs::state::TrainingState;
+use crate::runs::tensors::{Encoded, serialize};
 use crate::text::Tokenizer;
 use crate::train::{AdamW, Moments};
 
 /// The largest checkpoint that is read, in bytes: three times the largest model.
 const BYTES_MAX: u64 = 3 * 4 * crate::recipe::PARAMETERS_MAX + (1 << 20);
 const STATE_KEY: &str = "headlight";
-
-/// What training needs besides weights and moments. The data's order and all randomness follow from seed and step.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct TrainingState {
-    pub step: Step,
-    /// The schedule's ends as they are now: the user may have moved them.
-    pub learning_rate: f64,
-    pub final_learning_rate: f64,
-    /// Seconds of training so far.
-    pub elapsed_secs: f64,
-    pub best_validation_loss: Option<f32>,
-}
 
 /// A model with its optimizer at one moment.
 #[derive(Debug)]
@@ -247,61 +236,13 @@ impl PreparedCheckpoint {
     }
 }
 
-/// A tensor as its bytes in a file.
-pub(super) struct Encoded {
-    pub name: String,
-    pub shape: Vec<usize>,
-    pub bytes: Vec<u8>,
-}
-
-impl Encoded {
-    /// All of them, if they are numbers; `path` is where they go.
-    pub(super) fn all(weights: Vec<Weight>, path: &Path) -> Result<Vec<Self>, RunError> {
-        for Weight { name, shape, values } in &weights {
-            require_finite(name, shape, values).map_err(|fault| RunError::damaged(path, fault))?;
-        }
-        Ok(weights.into_iter().map(Self::new).collect())
-    }
-
-    fn new(weight: Weight) -> Self {
-        let bytes = weight.values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        Self { name: weight.name, shape: weight.shape, bytes }
-    }
-
-    fn read(name: &str, view: &TensorView<'_>) -> Result<Self, String> {
-        if view.dtype() != Dtype::F32 {
-            return Err(format!("'{name}' holds {:?} values, a checkpoint has F32", view.dtype()));
-        }
-        Ok(Self { name: name.to_owned(), shape: view.shape().to_vec(), bytes: view.data().to_vec() })
-    }
-
-    /// The values, with the first `prefix` bytes of the name taken off.
-    fn into_weight(self, prefix: usize) -> Weight {
-        let values = self.bytes.chunks_exact(4).map(|four| f32::from_le_bytes([four[0], four[1], four[2], four[3]]));
-        Weight { name: self.name[prefix..].to_owned(), shape: self.shape, values: values.collect() }
-    }
-}
-
-/// The bytes of a safetensors file.
-pub(super) fn serialize(
-    path: &Path,
-    tensors: &[Encoded],
-    metadata: HashMap<String, String>,
-) -> Result<Vec<u8>, RunError> {
-    let fault = |error: safetensors::SafeTensorError| RunError::damaged(path, error);
-    let mut views = Vec::with_capacity(tensors.len());
-    for Encoded { name, shape, bytes } in tensors {
-        views.push((name, TensorView::new(Dtype::F32, shape.clone(), bytes).map_err(fault)?));
-    }
-    safetensors::serialize(views, Some(metadata)).map_err(fault)
-}
-
 #[cfg(test)]
 mod tests {
     use burn::module::Module;
 
     use super::*;
     use crate::device;
+    use crate::protocol::Step;
     use crate::text::CharTokenizer;
 
     #[test]

@@ -6,16 +6,13 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::checkpoint::{Encoded, serialize};
 use super::weights::weights_of;
 use super::{RunError, RunFolder, transformers, whole_folder, write_atomic};
 use crate::model::Gpt;
 use crate::recipe::{Biases, ModelRecipe};
+use crate::runs::tensors::{Encoded, serialize};
+use crate::runs::weights::PRUNED;
 use crate::text::Tokenizer;
-
-/// Why a pruned model stays at home.
-pub(super) const PRUNED: &str = "other programs know no model whose layers have different numbers of heads: export the \
-                                 run that it was pruned from, or keep this one as a checkpoint";
 
 /// Writes `model.safetensors`, `config.json` and `tokenizer.json` (characters in the order of their numbers, or the file
 /// that came with the model; none for token numbers) into `folder`, which is made whole, and is not there yet or empty.

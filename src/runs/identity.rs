@@ -27,8 +27,8 @@
 use sha2::{Digest, Sha256};
 
 use super::TrainingState;
-use super::checkpoint::Encoded;
 use crate::recipe::{Activation, Biases, ModelRecipe, Norm, Position};
+use crate::runs::tensors::Encoded;
 use crate::text::Tokenizer;
 
 /// The newest format, which is written.

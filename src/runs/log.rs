@@ -6,20 +6,18 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::folder::Stored;
+use super::RunError;
 use super::hold::LOG_FILE;
-use super::{RunError, RunFolder};
 use crate::files::{self, FileFault, Identity, Links};
 use crate::protocol::{Step, StepReport, ValidationReport};
-use crate::recipe::Recipe;
 
 /// Lines that wait for the disk, in bytes: so many are written at once, and so many are kept while it takes none.
 const WAITING: usize = 8 << 10;
 const WAITING_MAX: usize = 1 << 20;
 /// The largest log that is read, in bytes: ten million steps stay under it.
-const LOG_BYTES_MAX: u64 = 4 << 30;
+pub(super) const LOG_BYTES_MAX: u64 = 4 << 30;
 /// A line is short; a file without line ends must not be read as one endless line.
-const LINE_BYTES_MAX: u64 = 4096;
+pub(super) const LINE_BYTES_MAX: u64 = 4096;
 
 /// Steps that the log does not have, first and last: there was no room to write them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,70 +47,6 @@ impl Line {
             Self::Validation(_) | Self::Resumed { .. } | Self::Gap(_) => None,
         }
     }
-}
-
-/// The curves of a run as its log tells them.
-#[derive(Debug, Clone)]
-pub struct Curves {
-    pub recipe: Recipe,
-    pub steps: Vec<StepReport>,
-    pub validations: Vec<ValidationReport>,
-    /// Lines that could not be read, which a `kill -9` may leave at the end.
-    pub unreadable: usize,
-    /// Steps that are missing, as the log itself says.
-    pub gaps: Vec<Gap>,
-}
-
-impl Curves {
-    /// Of a run that has not begun.
-    #[must_use]
-    pub const fn new(recipe: Recipe) -> Self {
-        Self { recipe, steps: Vec::new(), validations: Vec::new(), unreadable: 0, gaps: Vec::new() }
-    }
-
-    fn push(&mut self, line: Line) {
-        let last = match line {
-            Line::Resumed { step } => step.0,
-            Line::Step(StepReport { step, .. }) => step.0.saturating_sub(1),
-            Line::Validation(_) | Line::Gap(_) => u64::MAX,
-        };
-        while self.steps.last().is_some_and(|report| report.step.0 > last) {
-            self.steps.pop();
-        }
-        if let Line::Resumed { step } = line {
-            while self.validations.pop_if(|later| later.step > step).is_some() {}
-            while self.gaps.pop_if(|later| later.from > step).is_some() {}
-        }
-        match line {
-            Line::Step(report) => self.steps.push(report),
-            // The look before a resume at the same step is made again.
-            Line::Validation(report) => {
-                while self.validations.pop_if(|later| later.step >= report.step).is_some() {}
-                self.validations.push(report);
-            }
-            Line::Resumed { .. } => {}
-            Line::Gap(gap) => self.gaps.push(gap),
-        }
-    }
-}
-
-/// Reads the curves of a run folder, also while another program trains in it.
-///
-/// # Errors
-/// If it is no run folder or its recipe is damaged, or the log is no file of its own; unreadable lines of the log are
-/// counted and left out.
-pub fn read_curves(folder: &Path) -> Result<Curves, RunError> {
-    let Stored { recipe, .. } = Stored::read(folder)?;
-    let mut curves = Curves::new(recipe);
-    let path = folder.join(LOG_FILE);
-    let Some(mut lines) = Lines::open(&path, LOG_BYTES_MAX, LINE_BYTES_MAX)? else { return Ok(curves) };
-    while let Some(line) = lines.next_line()? {
-        match serde_json::from_slice(line) {
-            Ok(line) => curves.push(line),
-            Err(_) => curves.unreadable += 1,
-        }
-    }
-    Ok(curves)
 }
 
 /// The lines of a file of a run folder, each of a bounded length.
@@ -148,24 +82,6 @@ impl Lines {
         let read = read.map_err(RunError::io(&self.path))?;
         Ok((read > 0).then_some(&self.line))
     }
-}
-
-/// Copies the curves of a run up to a step into the open folder of another.
-///
-/// # Errors
-/// If they cannot be read or written.
-pub fn copy_log(from: &Path, to: &mut RunFolder, last: Step) -> Result<(), RunError> {
-    let curves = read_curves(from)?;
-    for report in curves.steps.into_iter().filter(|report| report.step <= last) {
-        to.log_step(report)?;
-    }
-    for report in curves.validations.into_iter().filter(|report| report.step <= last) {
-        to.log_validation(report)?;
-    }
-    for gap in curves.gaps.into_iter().filter(|gap| gap.from <= last) {
-        to.log_gap(Gap { to: gap.to.min(last), ..gap })?;
-    }
-    to.flush()
 }
 
 /// An open log. Only one program at a time can hold it: it is locked.
@@ -276,6 +192,7 @@ impl Drop for Log {
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
+    use crate::runs::Curves;
 
     fn step(step: u64) -> Line {
         Line::Step(StepReport {

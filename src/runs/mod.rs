@@ -40,6 +40,7 @@
 
 mod around;
 mod checkpoint;
+mod curves;
 mod export;
 mod folder;
 mod hold;
@@ -47,6 +48,8 @@ mod identity;
 mod log;
 mod part;
 mod snapshots;
+mod state;
+pub mod tensors;
 pub mod transformers;
 mod weights;
 
@@ -55,13 +58,15 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 pub use around::Around;
-pub use checkpoint::{Checkpoint, Owner, PreparedCheckpoint, TrainingState};
+pub use checkpoint::{Checkpoint, Owner, PreparedCheckpoint};
+pub use curves::{Curves, copy_log, read_curves};
 pub use export::export_safetensors;
 pub use folder::{Kept, Parent, RunFile, RunFolder, copy_run, default_root, new_folder, path_of};
 pub use hold::Hold;
-pub use log::{Curves, Gap, copy_log, read_curves};
+pub use log::Gap;
 pub use part::{clear_abandoned, write_file};
 pub use snapshots::{find_snapshot, is_worth_keeping, kept_steps, missed_least, read_roles, snapshot_path};
+pub use state::TrainingState;
 
 pub(crate) use part::{Part, whole_folder};
 

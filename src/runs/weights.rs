@@ -184,3 +184,7 @@ pub(super) fn listed(mut faults: Vec<String>) -> String {
 pub(super) fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
     (0..columns).flat_map(|column| (0..rows).map(move |row| values[row * columns + column])).collect()
 }
+
+/// Why a pruned model stays at home.
+pub(super) const PRUNED: &str = "other programs know no model whose layers have different numbers of heads: export the \
+                                 run that it was pruned from, or keep this one as a checkpoint";

@@ -18,11 +18,10 @@ use super::token::{TokenId, VOCABULARY_MAX, named};
 use super::tokenizer::Tokenizer;
 use crate::files::{self, FileFault, Links};
 use crate::recipe::TextSource;
+use crate::text::token::PIECES_BYTES_MAX;
 
 /// The largest text file that is read, in bytes: 4 GiB.
 pub const BYTES_MAX: u64 = 4 << 30;
-/// The largest one for a tokenizer that came with a model, in bytes: 1 GiB, which BPE is minutes at.
-pub(super) const PIECES_BYTES_MAX: u64 = 1 << 30;
 
 const BUILT_IN_BYTES: usize = 1_200_000;
 const CHUNK_BYTES: usize = 1 << 20;

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use super::corpus::PIECES_BYTES_MAX;
 use super::fault::TextError;
 use super::token::named;
 use super::tokenizer::Tokenizer;
+use crate::text::token::PIECES_BYTES_MAX;
 
 /// Bytes after which a piece is encoded at the next good place.
 const PIECE_BYTES: usize = 1 << 16;

@@ -111,3 +111,6 @@ pub(super) fn visible(character: char) -> String {
         _ => character.into(),
     }
 }
+
+/// The largest one for a tokenizer that came with a model, in bytes: 1 GiB, which BPE is minutes at.
+pub(super) const PIECES_BYTES_MAX: u64 = 1 << 30;

@@ -24,18 +24,18 @@
 
 mod batch;
 mod finite;
+mod inspect;
 mod lesson;
-mod look;
 mod optimizer;
 mod probe;
 pub mod roles;
 mod sampler;
 mod trainer;
 
+pub use crate::train::inspect::{Means, Seen, likeliest, pruned, switched};
 pub use batch::{batch_loss, ids_tensor};
 pub use finite::{first_non_finite, first_non_finite_in, proof_tokens};
 pub use lesson::{Question, accuracy, questions, share_right};
-pub use look::{Means, Seen, likeliest, pruned, switched};
 pub use optimizer::{AdamW, FlatGradients, Moments};
 pub use probe::{Probe, logits};
 pub use sampler::{Sampler, distribution};

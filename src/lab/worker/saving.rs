@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use super::super::timeline::Timeline;
 use super::{Owner, Worker};
+use crate::lab::worker::timeline::Timeline;
 use crate::memory::Need;
 use crate::protocol::{Event, ExportFormat, RunState, Step};
 use crate::recipe::bytes_text;

@@ -4,12 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::super::branch;
-use super::super::channel::{Inbox, Outbox};
-use super::super::looking::Looker;
-use super::super::measuring::{EFFECT_BATCHES, Effects, Mean, Measuring, Subject, SwitchedLoss};
-use super::super::timeline::Change;
 use super::{Owner, Sampler, TokenId, Trainer, Worker};
+use crate::lab::jobs::branch;
+use crate::lab::worker::channel::{Inbox, Outbox};
+use crate::lab::worker::inspector::Looker;
+use crate::lab::worker::measuring::{EFFECT_BATCHES, Effects, Mean, Measuring, Subject, SwitchedLoss};
+use crate::lab::worker::timeline::Change;
 use crate::memory::Need;
 use crate::model::Gpt;
 use crate::protocol::{Event, Off, RunState, SampleEvent, SampleRequest, Step, View};

@@ -27,14 +27,14 @@ pub(super) use config::family_of;
 pub use parity::{Check, check};
 
 use super::around::Around;
-use super::checkpoint::{Encoded, serialize};
-use super::export::PRUNED;
 use super::weights::{Weight, load_weights, shapes_of, weights_of};
 use super::{RunError, RunFolder, read_bounded, whole_folder, write_atomic};
 use crate::memory::Need;
 use crate::model::Gpt;
 use crate::protocol::{ExportReport, Family, largest_place};
 use crate::recipe::{ModelRecipe, grouped};
+use crate::runs::tensors::{Encoded, serialize};
+use crate::runs::weights::PRUNED;
 use crate::text::{Reference, TOKENIZER_BYTES_MAX, TokenId, Tokenizer, VOCABULARY_MAX};
 use crate::train::{logits, proof_tokens};
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::findings::Finding;
-use crate::lab::desk::Search;
+use crate::lab::file_worker::Search;
 use crate::preset::Preset;
 use crate::protocol::{DeviceChoice, ExportFormat, HeadId, Off, Step, View};
 use crate::recipe::{Recipe, SamplingRecipe, TextSource};

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::question::{Asked, Question};
 use super::settings::remember;
-use crate::lab::desk::{Done, Job, PathKind};
+use crate::lab::file_worker::{Done, Job, PathKind};
 use crate::preset::Preset;
 use crate::protocol::Place;
 use crate::recipe::{TextSource, grouped};

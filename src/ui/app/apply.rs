@@ -8,7 +8,7 @@ use super::layout::Layout;
 use super::question::{Asked, Question};
 use super::settings::remember;
 use crate::findings::Finding;
-use crate::lab::desk::Job;
+use crate::lab::file_worker::Job;
 use crate::lab::handle::RunHandle;
 use crate::preset::{FORMAT, Preset};
 use crate::protocol::{

@@ -13,9 +13,8 @@ use eframe::egui::{self, Align2, Context, Id, Key, TextEdit, Ui, Window};
 
 use self::completion::Completion;
 use crate::findings::Format;
-use crate::lab::desk::{Listing, PathKind, Search};
-use crate::lab::handle::Wake;
-use crate::protocol::ExportFormat;
+use crate::lab::file_worker::{Listing, PathKind, Search};
+use crate::protocol::{ExportFormat, Wake};
 use crate::ui::actions::{Action, PickPurpose};
 use crate::ui::widgets::theme;
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::findings::{Finding, Format, Page};
-use crate::lab::desk::{Contents, Job};
+use crate::lab::file_worker::{Contents, Job};
 use crate::protocol::{EffectsReport, RoleReport};
 use crate::store::Level;
 use crate::ui::actions::Pane;

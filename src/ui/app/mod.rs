@@ -13,10 +13,11 @@ use eframe::egui::{
 use super::actions::Action;
 use super::termination::Termination;
 use crate::findings::nanogpt;
-use crate::lab::desk::{Adapter, Desk, Job};
-use crate::lab::handle::Wake;
+use crate::lab::file_worker::{Adapter, Desk, Job};
 use crate::preset::{self, Preset};
-use crate::protocol::{AttentionSnapshot, Command, DeviceChoice, Event, HeadId, Look, Origin, RunState, View, Wants};
+use crate::protocol::{
+    AttentionSnapshot, Command, DeviceChoice, Event, HeadId, Look, Origin, RunState, View, Wake, Wants,
+};
 use crate::recipe::{Fault, Recipe};
 use crate::store::{Level, RunStore};
 use crate::ui::actions::Pane;

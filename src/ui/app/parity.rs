@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::App;
 use crate::findings::nanogpt::{PRESET, text_fault};
-use crate::lab::desk::TextSummary;
+use crate::lab::file_worker::TextSummary;
 use crate::preset;
 use crate::recipe::TextSource;
 use crate::ui::actions::PickPurpose;

@@ -12,7 +12,7 @@ use egui_kittest::Harness;
 use egui_kittest::kittest::{NodeT as _, Queryable as _};
 
 use super::*;
-use crate::lab::desk::{Done, TextSummary};
+use crate::lab::file_worker::{Done, TextSummary};
 use crate::protocol::Cut;
 use crate::recipe::TextSource;
 use crate::ui::actions::{PickPurpose, Theme, ViewSettings, WordsMode};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::findings::{Finding, Format, csv, json};
-use crate::lab::desk::Contents;
+use crate::lab::file_worker::Contents;
 use crate::protocol::View;
 use crate::store::RunStore;
 

@@ -7,7 +7,6 @@ use eframe::egui::{Button, ComboBox, Label, ProgressBar, RichText, Ui};
 
 use self::chart::Curve;
 use self::table::Table;
-use super::attention_view::head::number_text;
 use super::attention_view::non_finite_line;
 use crate::protocol::{HeadId, Off, Role, View};
 use crate::recipe::grouped;
@@ -15,7 +14,7 @@ use crate::store::RunStore;
 use crate::ui::actions::{Action, ViewSettings};
 use crate::ui::run::timeline::nearest_kept;
 use crate::ui::widgets::theme;
-use crate::ui::widgets::words::without;
+use crate::ui::widgets::words::{number_text, without};
 
 /// The pane. Keeps what is chosen in it, nothing of the run.
 #[derive(Debug, Default)]

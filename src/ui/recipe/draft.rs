@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::lab::desk::TextSummary;
+use crate::lab::file_worker::TextSummary;
 use crate::preset::{self, Preset};
 use crate::recipe::{Fault, Field, Recipe, TextSource, grouped};
 

@@ -7,7 +7,7 @@ use eframe::egui::{
     Stroke, Ui, WidgetInfo, pos2, vec2,
 };
 
-use crate::lab::desk::Adapter;
+use crate::lab::file_worker::Adapter;
 use crate::protocol::{DeviceChoice, DeviceClass, Outcome};
 use crate::recipe::{Recipe, TextSource, grouped};
 use crate::store::RunStore;

@@ -4,7 +4,7 @@ use eframe::egui::{Align2, Rect, Role, Sense, TextStyle, Ui, WidgetInfo, pos2, v
 
 use super::colormap::NOT_A_NUMBER;
 use super::theme;
-use crate::ui::inspect::attention_view::head::number_text;
+use crate::ui::widgets::words::number_text;
 
 /// The tokens in the order given; `marked` is the one that is spoken of.
 pub fn ui<'a>(ui: &mut Ui, tokens: impl Iterator<Item = (&'a str, f32)> + Clone, marked: Option<&str>) {

@@ -54,3 +54,8 @@ pub(in crate::ui) fn not_finite_text(value: f32) -> &'static str {
         _ => "NaN",
     }
 }
+
+/// A number for the screen as `finite` writes it, or what it is instead.
+pub(in crate::ui) fn number_text(value: f32, finite: impl FnOnce(f32) -> String) -> String {
+    if value.is_finite() { finite(value) } else { not_finite_text(value).to_owned() }
+}

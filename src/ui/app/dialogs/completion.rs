@@ -4,7 +4,7 @@
 use eframe::egui::{Button, Id, Key, Modifiers, Role, ScrollArea, Ui, WidgetInfo};
 
 use super::meant;
-use crate::lab::desk::{Entry, Listing, PathKind, Search};
+use crate::lab::file_worker::{Entry, Listing, PathKind, Search};
 
 /// Room for seven names; the list keeps it, so that the window does not jump.
 const HEIGHT: f32 = 150.0;

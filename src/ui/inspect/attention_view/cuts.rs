@@ -9,12 +9,12 @@ use eframe::egui::{
 };
 
 use super::clicked_with;
-use super::head::number_text;
 use crate::protocol::{Cut, CutEffect, HeadId, Look, View, falling};
 use crate::store::RunStore;
 use crate::ui::actions::Action;
 use crate::ui::inspect::attention_view::zoom::Cell;
 use crate::ui::widgets::likeliest::percent;
+use crate::ui::widgets::words::number_text;
 use crate::ui::widgets::{colormap, theme};
 
 /// Tokens whose change is shown.

@@ -17,7 +17,7 @@ use crate::recipe::grouped;
 use crate::ui::actions::Action;
 use crate::ui::inspect::attention_view::zoom::{Cell, Look};
 use crate::ui::widgets::words::{
-    LABEL_CHARACTERS_MAX, not_finite_text, nothing_yet, scale_of, selected_in, shortened, weight_text, without,
+    LABEL_CHARACTERS_MAX, nothing_yet, number_text, scale_of, selected_in, shortened, weight_text, without,
 };
 use crate::ui::widgets::{colormap, theme};
 
@@ -159,11 +159,6 @@ fn words(moments: &Moments<'_>, head: HeadId, read: Option<Cell>, looked: &View)
         }
     };
     [format!("'{from}' → '{to}'  {weight}"), format!("query {}, key {} · {place}", query + 1, key + 1)]
-}
-
-/// A number for the screen as `finite` writes it, or what it is instead.
-pub(in crate::ui) fn number_text(value: f32, finite: impl FnOnce(f32) -> String) -> String {
-    if value.is_finite() { finite(value) } else { not_finite_text(value).to_owned() }
 }
 
 /// Where the heatmap and its labels are in the pane.

@@ -3,11 +3,11 @@
 use eframe::egui::{Align, Button, Label, Layout, Response, RichText, Ui};
 
 use super::AttentionState;
-use super::head::number_text;
 use crate::protocol::{HeadId, Off, Switches, View};
 use crate::recipe::grouped;
 use crate::ui::actions::Action;
 use crate::ui::recipe::draft::file_name;
+use crate::ui::widgets::words::number_text;
 
 /// A part of the model that can be switched off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

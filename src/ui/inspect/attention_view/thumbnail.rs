@@ -4,10 +4,10 @@
 use eframe::egui::{Align2, FontId, Pos2, Rect, TextStyle, Ui, Vec2, vec2};
 
 use super::AttentionState;
-use super::head::number_text;
 use super::switches::Part;
 use crate::protocol::{EffectsReport, HeadReport, Off, Role, RoleReport, RoleScores};
 use crate::ui::widgets::theme;
+use crate::ui::widgets::words::number_text;
 
 /// Smaller thumbnails have no room for a number.
 const NUMBER_FROM: f32 = 40.0;

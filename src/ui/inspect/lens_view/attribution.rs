@@ -2,11 +2,11 @@
 
 use eframe::egui::{Align2, ComboBox, Rect, RichText, Role, Sense, TextStyle, Ui, WidgetInfo, pos2, vec2};
 
-use super::super::attention_view::head::number_text;
 use super::{LensView, Table};
 use crate::protocol::{Attribution, HeadId, Target, falling};
 use crate::ui::actions::{Action, ViewSettings};
 use crate::ui::widgets::colormap::{diverging, diverging_legend};
+use crate::ui::widgets::words::number_text;
 use crate::ui::widgets::{likeliest, theme};
 
 /// A part of the model and what it adds.

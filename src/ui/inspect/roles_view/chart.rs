@@ -3,7 +3,6 @@
 use eframe::egui::{Color32, Pos2, Rangef, Role as Widget, Sense, TextStyle, Ui, UiBuilder, WidgetInfo, vec2};
 use egui_plot::{Line, Plot, PlotPoint, PlotUi, Points, VLine};
 
-use super::super::attention_view::head::number_text;
 use super::{head_text, small};
 use crate::protocol::{HeadId, HeadReport, Role, RoleReport, Step};
 use crate::recipe::grouped;
@@ -11,6 +10,7 @@ use crate::store::RunStore;
 use crate::ui::run::loss_view::{even_marks, plain_label, step_marks};
 use crate::ui::widgets::colormap::NOT_A_NUMBER;
 use crate::ui::widgets::theme;
+use crate::ui::widgets::words::number_text;
 
 /// How far from a line the pointer means it, in points.
 const REACH: f32 = 14.0;

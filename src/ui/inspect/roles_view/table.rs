@@ -4,11 +4,11 @@ use eframe::egui::{
     Align2, FontId, Rect, Role as Widget, ScrollArea, Sense, TextStyle, Ui, Vec2, WidgetInfo, pos2, vec2,
 };
 
-use super::super::attention_view::head::number_text;
 use super::{head_text, small, table_words};
 use crate::protocol::{AttentionSnapshot, EffectsReport, HeadId, Role, RoleReport, RoleScores, falling};
 use crate::store::RunStore;
 use crate::ui::widgets::theme;
+use crate::ui::widgets::words::number_text;
 
 const NAME_WIDTH: f32 = 112.0;
 const NUMBER_WIDTH: f32 = 63.0;

@@ -6,13 +6,12 @@ use eframe::egui::{
 };
 
 use super::super::attention_view::compare::{Drawn, Source};
-use super::super::attention_view::head::number_text;
 use super::super::attention_view::picture::{self, Picture, Subject};
 use super::{Chosen, Shown, name_of};
 use crate::protocol::HeadId;
 use crate::ui::widgets::colormap::{self, WeightScale, diverging, diverging_legend};
 use crate::ui::widgets::theme;
-use crate::ui::widgets::words::{nothing_yet, shortened, weight_text};
+use crate::ui::widgets::words::{nothing_yet, number_text, shortened, weight_text};
 
 /// Pixels along a side: three maps stand beside each other.
 const PIXELS_MAX: usize = 256;

@@ -7,7 +7,7 @@ use egui_kittest::Harness;
 use egui_kittest::kittest::{NodeT as _, Queryable as _};
 
 use super::*;
-use crate::lab::desk::TextSummary;
+use crate::lab::file_worker::TextSummary;
 use crate::preset;
 use crate::recipe::{Activation, Biases, Norm, Position};
 use crate::ui::actions::Theme;

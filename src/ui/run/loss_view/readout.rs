@@ -6,8 +6,8 @@ use super::smoothed;
 use crate::recipe::grouped;
 use crate::store::{RunStore, Series};
 use crate::ui::actions::ViewSettings;
-use crate::ui::inspect::attention_view::head::number_text;
 use crate::ui::widgets::theme;
+use crate::ui::widgets::words::number_text;
 
 /// The values at one step, in cells that stay where they are.
 pub(super) struct Readout {

@@ -12,8 +12,8 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
-use super::handle::RunHandle;
 use super::trial::Trial;
+use crate::lab::handle::RunHandle;
 use crate::memory::Need;
 use crate::protocol::{DeviceChoice, DeviceClass, Event, Origin, Place, RunSpec, Step};
 use crate::recipe::{Recipe, SamplingRecipe};

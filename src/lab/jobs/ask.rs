@@ -8,9 +8,9 @@ use burn::tensor::Device;
 use serde::Serialize;
 
 use super::branch;
-use super::measuring::{EFFECT_BATCHES, Effects, Subject};
 use super::trial::Trial;
 use crate::device::{self, Adapter};
+use crate::lab::worker::measuring::{EFFECT_BATCHES, Effects, Subject};
 use crate::memory::Need;
 use crate::model::Gpt;
 use crate::protocol::{

@@ -4,8 +4,7 @@ use std::collections::VecDeque;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
 
-use super::handle::Wake;
-use crate::protocol::{Command, Event, Look, LookSlot, Outcome, View};
+use crate::protocol::{Command, Event, Look, LookSlot, Outcome, View, Wake};
 
 /// The worker's way out: events in order, attention as a latest value, a wake for who waits.
 pub struct Outbox {
@@ -15,7 +14,7 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    pub(super) const fn new(events: Sender<Event>, looks: LookSlot, wake: Wake) -> Self {
+    pub(in crate::lab) const fn new(events: Sender<Event>, looks: LookSlot, wake: Wake) -> Self {
         Self { events, looks, wake }
     }
 
@@ -27,39 +26,39 @@ impl Outbox {
     }
 
     /// As [`send`](Self::send), and leaves it to the next one to wake who waits.
-    pub(super) fn send_quietly(&self, event: Event) -> bool {
+    pub(in crate::lab) fn send_quietly(&self, event: Event) -> bool {
         self.events.send(event).is_ok()
     }
 
-    pub(super) fn put_look(&self, look: Look) {
+    pub(in crate::lab) fn put_look(&self, look: Look) {
         self.looks.put(look);
         (self.wake)();
     }
 
     /// Wakes who waits for what was sent quietly.
-    pub(super) fn wake(&self) {
+    pub(in crate::lab) fn wake(&self) {
         (self.wake)();
     }
 
-    pub(super) fn finish(&self, outcome: Outcome) {
+    pub(in crate::lab) fn finish(&self, outcome: Outcome) {
         self.send(Event::Finished(outcome));
     }
 }
 
 /// Commands as they come, with those that came while the run was being opened.
-pub(super) struct Inbox<'a> {
+pub(in crate::lab) struct Inbox<'a> {
     channel: &'a Receiver<Command>,
     early: VecDeque<Command>,
     stopped: bool,
 }
 
 impl<'a> Inbox<'a> {
-    pub(super) const fn new(channel: &'a Receiver<Command>) -> Self {
+    pub(in crate::lab) const fn new(channel: &'a Receiver<Command>) -> Self {
         Self { channel, early: VecDeque::new(), stopped: false }
     }
 
     /// Whether the run is to go on: asked in the middle of long work. Other commands are kept for later.
-    pub(super) fn goes_on(&mut self) -> bool {
+    pub(in crate::lab) fn goes_on(&mut self) -> bool {
         while !self.stopped {
             match self.channel.try_recv() {
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => self.stopped = true,
@@ -72,7 +71,7 @@ impl<'a> Inbox<'a> {
 
     /// The newest of the views that were asked for in the middle of long work. It stays in the queue, as other commands
     /// may rest on those before it.
-    pub(super) fn newest_view(&self) -> Option<&View> {
+    pub(in crate::lab) fn newest_view(&self) -> Option<&View> {
         self.early.iter().rev().find_map(|command| match command {
             Command::Look(view) => Some(&**view),
             _ => None,
@@ -80,7 +79,7 @@ impl<'a> Inbox<'a> {
     }
 
     /// The next command; waits for it if `wait`, else `None` when there is none. A closed channel means stop.
-    pub(super) fn next(&mut self, wait: bool) -> Option<Command> {
+    pub(in crate::lab) fn next(&mut self, wait: bool) -> Option<Command> {
         if self.stopped {
             return Some(Command::Stop);
         }

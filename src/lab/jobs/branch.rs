@@ -104,7 +104,7 @@ pub fn beside(run: &Path, what: &str) -> Place {
 }
 
 /// Makes the folder of a run whose weights are there before its first step.
-pub(super) fn first_checkpoint(folder: &Path, file: RunFile, model: &Gpt) -> Result<()> {
+pub(in crate::lab) fn first_checkpoint(folder: &Path, file: RunFile, model: &Gpt) -> Result<()> {
     let training = &file.recipe.training;
     let state = TrainingState {
         step: Step(0),
@@ -122,7 +122,7 @@ fn save(folder: &RunFolder, kept: Kept, model: &Gpt, optimizer: &AdamW, state: T
 }
 
 /// Makes a run's folder beside its place and renames it there: half a run would open with weights that nobody trained.
-pub(super) fn whole(run: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+pub(in crate::lab) fn whole(run: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
     RunFolder::refuse_occupied(run)?;
     let part = Part::of_folder(run)?;
     make(&part.path()).map_err(|error| match error.downcast::<RunError>() {

@@ -1,6 +1,11 @@
 //! The worker: the loop of the one thread that owns every tensor of a run.
 
+pub(super) mod channel;
+pub(super) mod inspector;
+pub(super) mod measuring;
 mod saving;
+pub(super) mod start;
+pub(super) mod timeline;
 mod views;
 
 use std::path::Path;
@@ -9,11 +14,11 @@ use std::time::{Duration, Instant};
 use burn::tensor::Device;
 use crossbeam_channel::Receiver;
 
-use super::channel::{Inbox, Outbox};
-use super::looking::Looker;
-use super::measuring::Measuring;
-use super::start::{self, Opened};
-use super::timeline::Timeline;
+use crate::lab::worker::channel::{Inbox, Outbox};
+use crate::lab::worker::inspector::Looker;
+use crate::lab::worker::measuring::Measuring;
+use crate::lab::worker::start::Opened;
+use crate::lab::worker::timeline::Timeline;
 use crate::memory::Need;
 use crate::protocol::{
     Command, DeviceClass, Event, Outcome, ReadyReport, RunSpec, RunState, SampleEvent, Step, StepReport,

@@ -19,7 +19,7 @@ const CREDIT: Duration = Duration::from_millis(200);
 const PATIENCE_MAX: u32 = 8;
 
 /// The timeline of an open run.
-pub(super) struct Timeline {
+pub(in crate::lab) struct Timeline {
     run: PathBuf,
     hold: Hold,
     kept: Vec<(Step, u64)>,
@@ -49,7 +49,7 @@ struct Writer {
 }
 
 /// What became of the timeline.
-pub(super) enum Change {
+pub(in crate::lab) enum Change {
     Kept,
     /// It goes on with this step after it had stopped.
     Again(Step),

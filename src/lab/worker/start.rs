@@ -8,8 +8,8 @@ use anyhow::{Result, bail};
 use burn::tensor::Device;
 
 use super::channel::{Inbox, Outbox};
-use super::trial::Trial;
 use crate::device::{self, DeviceError};
+use crate::lab::jobs::trial::Trial;
 use crate::memory::{Need, Tight};
 use crate::protocol::{DeviceClass, DeviceReport, Event, Origin, Place, RunSpec, RunState};
 use crate::recipe::{ModelRecipe, Recipe, TextSource};
@@ -17,7 +17,7 @@ use crate::runs::{Checkpoint, Curves, Kept, Owner, RunError, RunFile, RunFolder,
 use crate::text::{Dataset, Progress, TextError};
 use crate::train::Trainer;
 
-pub(super) struct Opened {
+pub(in crate::lab) struct Opened {
     pub trainer: Trainer,
     pub folder: RunFolder,
     pub device: Device,
@@ -34,10 +34,10 @@ pub(super) struct Opened {
 /// A run that fits into the memory only barely, and was not told to start all the same.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(super) struct AskFirst(pub String);
+pub(in crate::lab) struct AskFirst(pub String);
 
 /// Opens what `spec` asks for; `None` when it was called off meanwhile.
-pub(super) fn open(spec: &RunSpec, outbox: &Outbox, inbox: &mut Inbox<'_>) -> Result<Option<Opened>> {
+pub(in crate::lab) fn open(spec: &RunSpec, outbox: &Outbox, inbox: &mut Inbox<'_>) -> Result<Option<Opened>> {
     outbox.send(Event::StateChanged(RunState::Preparing));
     let opened = match &spec.origin {
         Origin::New { recipe, place } => create(recipe, place, spec, outbox, inbox),
@@ -156,7 +156,7 @@ fn own_text(folder: &mut RunFolder, moved: Option<&Path>, outbox: &Outbox, inbox
 }
 
 /// A checkpoint to go on from.
-pub(super) struct Found {
+pub(in crate::lab) struct Found {
     pub checkpoint: Checkpoint,
     /// It stands in for the last one, which is there and no good.
     pub last_is_damaged: bool,
@@ -164,7 +164,7 @@ pub(super) struct Found {
 
 /// The last checkpoint; where it is damaged or gone the best one, with a word; where there is none yet, nothing. One that
 /// cannot be read, or is of a newer program, may be good: nothing stands in for it.
-pub(super) fn load_last_good(folder: &RunFolder, device: &Device, outbox: &Outbox) -> Result<Option<Found>> {
+pub(in crate::lab) fn load_last_good(folder: &RunFolder, device: &Device, outbox: &Outbox) -> Result<Option<Found>> {
     let owner = Owner::new(&folder.file.recipe.model, &folder.file.tokenizer);
     let load = |kept: Kept| Checkpoint::load(&folder.checkpoint(kept), &owner, device);
     let (why, last_is_damaged) = match load(Kept::Last) {
@@ -198,7 +198,7 @@ fn unreadable(error: RunError) -> anyhow::Error {
 }
 
 /// A trainer from a checkpoint, or from the first weights.
-pub(super) fn trainer_at(
+pub(in crate::lab) fn trainer_at(
     mut recipe: Recipe,
     dataset: Arc<Dataset>,
     device: &Device,

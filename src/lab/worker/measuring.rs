@@ -18,10 +18,10 @@ use crate::train::{Means, Probe, Seen, batch_loss, switched};
 const TELL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Validation batches that a part's effect is measured on, at most.
-pub(super) const EFFECT_BATCHES: usize = 20;
+pub(in crate::lab) const EFFECT_BATCHES: usize = 20;
 
 /// A measurement that is under way.
-pub(super) enum Measuring {
+pub(in crate::lab) enum Measuring {
     Effects(Box<Effects>),
     Switched(Box<SwitchedLoss>),
     Mean(Box<Mean>),
@@ -76,7 +76,7 @@ impl Measuring {
 
 /// A model and the validation batches that it is measured on.
 #[derive(Clone)]
-pub(super) struct Subject {
+pub(in crate::lab) struct Subject {
     pub model: Gpt,
     pub recipe: ModelRecipe,
     pub step: Step,
@@ -95,7 +95,7 @@ impl Subject {
 }
 
 /// Loss without each head and each MLP, one after the other.
-pub(super) struct Effects {
+pub(in crate::lab) struct Effects {
     subject: Subject,
     means: Option<Means>,
     /// The whole model first.
@@ -180,7 +180,7 @@ impl Effects {
 }
 
 /// Loss of the viewed model beside the whole one's.
-pub(super) struct SwitchedLoss {
+pub(in crate::lab) struct SwitchedLoss {
     pub whole: Subject,
     pub began: Instant,
     without: Gpt,
@@ -208,7 +208,7 @@ impl SwitchedLoss {
 }
 
 /// Mean attention over the windows of a text.
-pub(super) struct Mean {
+pub(in crate::lab) struct Mean {
     path: PathBuf,
     model: Gpt,
     recipe: ModelRecipe,

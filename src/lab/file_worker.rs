@@ -20,12 +20,11 @@ pub use crate::device::Adapter;
 pub use crate::runs::Curves;
 pub use crate::text::TextSummary;
 
-use super::branch;
-use super::handle::Wake;
-use super::import::{ImportReport, import};
 use crate::files::{self, FileFault, Links};
+use crate::lab::jobs::branch;
+use crate::lab::jobs::import::{ImportReport, import};
 use crate::preset::Preset;
-use crate::protocol::{Place, Step};
+use crate::protocol::{Place, Step, Wake};
 use crate::recipe::{Recipe, TextSource, bytes_text};
 use crate::{device, runs};
 

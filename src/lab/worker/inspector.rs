@@ -28,7 +28,7 @@ fn probe_of(file: &RunFile, text: &str) -> Probe {
 }
 
 /// The state of the views.
-pub(super) struct Looker {
+pub(in crate::lab) struct Looker {
     folder: PathBuf,
     file: RunFile,
     device: Device,
