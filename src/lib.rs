@@ -2,11 +2,11 @@
 //!
 //! # The map of the house
 //!
-//! The way of the data, one direction each way. A panel never reaches round a corner for something: it reads the store and
+//! The way of the data, one direction each way. A pane never reaches round a corner for something: it reads the store and
 //! returns an `Action`.
 //!
 //! ```text
-//! text file ─► corpus ─► tokenizer ─► windows ─► trainer ─► Event ─► channel ─► RunStore ─► panels
+//! text file ─► corpus ─► tokenizer ─► windows ─► trainer ─► Event ─► channel ─► RunStore ─► panes
 //!                                       ▲           │                              │
 //!                                       └─ Command ◄┼───── channel ◄──── Action ◄──┘
 //!                                                   └─► run folder (recipe, metrics, checkpoints)
@@ -19,19 +19,20 @@
 //! | [`memory`] | how much memory there is, and whether a job fits | `recipe` |
 //! | [`text`] | corpus, tokenizer, windows, the texts that the program makes itself | `files`, `recipe` |
 //! | [`preset`] | recipes with a commentary, as files | `recipe` |
-//! | [`lab::protocol`] | commands, events and snapshots: plain data | `recipe` |
+//! | [`protocol`] | commands, events, what a run is started with: plain data that nearly everyone shares | `recipe` |
 //! | [`kernels`] | fused operations for the CPU, each with a plain twin that it must equal | nothing of ours |
 //! | [`model`] | the network, its first weights, what a pass may record | `kernels`, `recipe` |
-//! | [`train`] | trainer, optimizer, probe, sampler: one call at a time | `kernels`, `model`, `text`, `recipe`, `lab::protocol` |
-//! | [`runs`] | run folder, checkpoints, models in and out | `train`, `model`, `text`, `memory`, `preset`, `files`, `recipe`, `lab::protocol` |
-//! | [`device`] | adapters: list, try in a child process, open, explain | `lab::protocol` |
-//! | [`lab`] | the worker thread, the file desk, and single questions | `device`, `runs`, `train`, `model`, `kernels`, `text`, `memory`, `preset`, `files`, `recipe` |
-//! | [`store`] | what is known of a run | `lab::protocol`, `recipe` |
-//! | [`findings`] | what was measured, as text for other programs: JSON, CSV, a page | `lab::protocol`, `recipe` |
-//! | [`headless`] | the command line | `lab`, `runs`, `findings`, `preset`, `recipe` |
-//! | [`ui`] | the window | `store`, `findings`, `lab::protocol`, `lab::handle`, `lab::desk`, `preset`, `files`, `recipe` |
+//! | [`train`] | trainer, optimizer, probe, sampler: one call at a time | `kernels`, `model`, `text`, `recipe`, `protocol` |
+//! | [`runs`] | run folder, checkpoints, models in and out | `train`, `model`, `text`, `memory`, `preset`, `files`, `recipe`, `protocol` |
+//! | [`device`] | adapters: list, try in a child process, open, explain | `protocol` |
+//! | [`lab`] | `worker/`, the thread that owns a run's tensors; `jobs/`, what window and command line ask for; the file worker | `protocol`, `device`, `runs`, `train`, `model`, `kernels`, `text`, `memory`, `preset`, `files`, `recipe` |
+//! | [`store`] | what is known of a run | `protocol`, `recipe` |
+//! | [`findings`] | what was measured, as text for other programs: JSON, CSV, a page; nanoGPT's own losses | `protocol`, `store`, `preset`, `recipe` |
+//! | [`headless`] | the command line | `lab`, `protocol`, `runs`, `findings`, `preset`, `recipe` |
+//! | [`ui`] | the window: `app/`, `actions/`, `widgets/`, and one folder a capability | `store`, `findings`, `protocol`, `lab::handle`, `lab::file_worker`, `preset`, `files`, `recipe` |
 //!
-//! A room uses all of itself. `tests/all/invariants.rs` reads this table and holds every import to it.
+//! A room uses all of itself, and nothing imports upwards: `tests/all/invariants.rs` reads this table and holds every import to
+//! it, and there is no circle of rooms or of files. What each file is for stands at its top.
 //!
 //! # Invariants
 //!

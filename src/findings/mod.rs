@@ -5,7 +5,7 @@
 //!
 //! ```
 //! use headlight::findings::{csv, json};
-//! use headlight::lab::protocol::{HeadReport, RoleReport, RoleScores, Step, View};
+//! use headlight::protocol::{HeadReport, RoleReport, RoleScores, Step, View};
 //!
 //! let test = RoleScores { previous: 0.75, ..RoleScores::default() };
 //! let report = RoleReport { step: Step(500), heads: 1, reports: vec![HeadReport { test, ..HeadReport::default() }] };

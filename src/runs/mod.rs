@@ -18,7 +18,7 @@
 //! no links, pipes or devices; what lies there beside is left alone.
 //!
 //! ```
-//! use headlight::lab::protocol::{Step, StepReport};
+//! use headlight::protocol::{Step, StepReport};
 //! use headlight::preset;
 //! use headlight::runs::{RunFile, RunFolder, read_curves};
 //! use headlight::text::Dataset;

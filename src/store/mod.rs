@@ -1,7 +1,7 @@
 //! What is known of a run: the events applied one after the other. The panels read it; nothing here paints or computes.
 //!
 //! ```
-//! use headlight::lab::protocol::{Event, Outcome, Step, ValidationReport};
+//! use headlight::protocol::{Event, Outcome, Step, ValidationReport};
 //! use headlight::store::RunStore;
 //!
 //! let mut store = RunStore::default();
