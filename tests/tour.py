@@ -401,7 +401,7 @@ def main(program, pictures=None):
         pictures = Path(pictures or work / "pictures")
         for folder in [pictures, work / "home"]:
             folder.mkdir(parents=True, exist_ok=True)
-        os.environ.update(HEADLIGHT_HOME=str(work / "home"), XDG_RUNTIME_DIR=str(work), GSETTINGS_BACKEND="memory")
+        os.environ.update(HEADLIGHT_HOME=str(work / "home"), GSETTINGS_BACKEND="memory")
         # The number of the display that is free.
         read, write = os.pipe()
         options = ["-displayfd", write, "-screen", "0", "1280x800x24", "-nolisten", "tcp"]
@@ -427,7 +427,10 @@ if __name__ == "__main__":
     if len(sys.argv) not in (2, 3):
         sys.exit(__doc__)
     if "DBUS_SESSION_BUS_ADDRESS" not in os.environ or os.environ.get("HEADLIGHT_TOUR") != "1":
-        # A bus of its own, which ends with it.
+        # A bus of its own, which ends with it. The accessibility bus puts its socket into the runtime folder: in the user's
+        # own it would take the place of the one that is there, and other programs' windows, or another tour's, would be gone.
         os.environ["HEADLIGHT_TOUR"] = "1"
-        os.execvp("dbus-run-session", ["dbus-run-session", "--", sys.executable, *sys.argv])
+        with tempfile.TemporaryDirectory() as runtime:
+            os.environ["XDG_RUNTIME_DIR"] = runtime
+            sys.exit(subprocess.run(["dbus-run-session", "--", sys.executable, *sys.argv]).returncode)
     main(os.path.abspath(sys.argv[1]), *sys.argv[2:])
