@@ -10,6 +10,7 @@ use eframe::egui::{
     self, Align2, CentralPanel, Color32, Context, Frame, Id, LayerId, Margin, Order, Panel, TextStyle, Ui,
 };
 
+use super::accessible::SendableText;
 use super::actions::Action;
 use super::architecture_view;
 use super::attention_view::{AttentionState, AttentionView};
@@ -172,6 +173,7 @@ impl App {
     pub fn new(ctx: &Context, options: AppOptions) -> Self {
         let Loaded { mut settings, path, notice } = options.settings;
         theme::install(ctx, settings.theme);
+        ctx.add_plugin(SendableText);
         ctx.set_zoom_factor(settings.zoom);
         // Zooming is one of the window's own commands.
         ctx.options_mut(|options| options.zoom_with_keyboard = false);
