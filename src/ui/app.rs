@@ -335,6 +335,9 @@ impl App {
             if let Event::Ready(report) = &event {
                 self.run_is_ready(report);
             }
+            if let Event::FolderMoved { folder } = &event {
+                self.run_has_moved(folder);
+            }
             self.store.apply(event);
             if finished {
                 return self.run_has_ended();
