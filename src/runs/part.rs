@@ -98,6 +98,11 @@ impl Part {
         let done = if self.inside { fill(&whole, &self.target) } else { rename(&whole, &self.target) };
         done.map_err(|cause| match cause.kind() {
             ErrorKind::DirectoryNotEmpty => RunError::Occupied { path: self.place.clone() },
+            // Also a link that leads nowhere, which counts as nothing until a folder is put there.
+            ErrorKind::NotADirectory => RunError::damaged(
+                &self.place,
+                "a file or a link that leads nowhere stands there: take it away, or name another place",
+            ),
             _ => RunError::Io { path: self.place.clone(), cause },
         })?;
         self.above.keep();
@@ -166,6 +171,10 @@ impl MadeFolders {
                 Ok(()) => made.0.push(folder.to_owned()),
                 // Another program may have made it meanwhile.
                 Err(cause) if cause.kind() == ErrorKind::AlreadyExists && folder.is_dir() => {}
+                Err(cause) if cause.kind() == ErrorKind::AlreadyExists => {
+                    let fault = "it is no folder, and nothing can lie in it: name another place";
+                    return Err(RunError::damaged(folder, fault));
+                }
                 Err(cause) => return Err(RunError::Io { path: folder.to_owned(), cause }),
             }
         }
@@ -380,6 +389,30 @@ mod tests {
         let occupied = whole_folder(&place, |path| fs::create_dir(path).map_err(RunError::io(path)));
         assert!(matches!(occupied, Err(RunError::Occupied { .. })), "{occupied:?}");
         assert_eq!(names(&place), ["mine"]);
+    }
+
+    #[test]
+    fn what_stands_in_the_way_is_named() {
+        let home = tempfile::tempdir().expect("a folder");
+        let file = home.path().join("file");
+        fs::write(&file, "precious").expect("written");
+        let said = |place: &Path| match whole_folder(place, |part| fs::create_dir(part).map_err(RunError::io(part))) {
+            Ok(()) => panic!("{} was made", place.display()),
+            Err(error) => error.to_string(),
+        };
+        let below = said(&file.join("run"));
+        assert!(below.contains("file: it is no folder") && below.contains("another place"), "{below}");
+        #[cfg(unix)]
+        {
+            let link = home.path().join("link");
+            std::os::unix::fs::symlink("nowhere", &link).expect("linked");
+            let dangling = said(&link);
+            assert!(dangling.contains("link: a file or a link that leads nowhere"), "{dangling}");
+            assert!(link.symlink_metadata().is_ok(), "it stays");
+            fs::remove_file(link).expect("removed");
+        }
+        assert_eq!(fs::read_dir(home.path()).expect("read").count(), 1, "nothing is left");
+        assert_eq!(fs::read(file).expect("read"), b"precious");
     }
 
     #[test]
