@@ -17,7 +17,7 @@ use crate::recipe::Recipe;
 const WAITING: usize = 8 << 10;
 const WAITING_MAX: usize = 1 << 20;
 /// The largest log that is read, in bytes: ten million steps stay under it.
-const LOG_BYTES_MAX: u64 = 4 << 30;
+pub(super) const LOG_BYTES_MAX: u64 = 4 << 30;
 /// A line is short; a file without line ends must not be read as one endless line.
 const LINE_BYTES_MAX: u64 = 4096;
 

@@ -180,11 +180,6 @@ impl MadeFolders {
         Ok(made)
     }
 
-    /// Whether the folder itself was not there before.
-    pub fn is_new(&self) -> bool {
-        !self.0.is_empty()
-    }
-
     pub fn keep(&mut self) {
         self.0.clear();
     }
