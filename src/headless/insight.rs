@@ -169,7 +169,11 @@ pub(super) fn fork(arguments: &ForkArguments) -> Result<ExitCode> {
         changed = crate::recipe::Recipe { model, training, ..changed };
     }
     let training = &mut changed.training;
-    training.steps = arguments.steps.unwrap_or(training.steps);
+    if let Some(steps) = arguments.steps {
+        training.steps = steps;
+        // As for a new run.
+        training.warmup_steps = training.warmup_steps.min(steps);
+    }
     training.seed = arguments.seed.unwrap_or(training.seed);
     if let Some(rate) = arguments.learning_rate {
         training.final_learning_rate *= rate / training.learning_rate;

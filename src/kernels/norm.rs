@@ -88,6 +88,8 @@ vectorised! {
             let mean = if centered { sum_of([x], |[x]| x) / width as f32 } else { 0.0 };
             let variance = sum_of([x], |[x]| (x - mean) * (x - mean)) / width as f32;
             let scale = 1.0 / (variance + epsilon).sqrt();
+            // As PyTorch's layer norm, where squares are past f32's end: its RMS norm, several operations, gives 0.
+            let scale = if centered && variance == f32::INFINITY { f32::NAN } else { scale };
             statistics.copy_from_slice(&[mean, scale]);
             match bias {
                 Some(bias) => {

@@ -58,7 +58,10 @@ pub fn rotate(joined: Tensor<3>, cosine: Tensor<2>, sine: Tensor<2>, heads: usiz
 #[must_use]
 pub fn layer_norm<const D: usize>(x: Tensor<D>, gain: Tensor<1>, bias: Option<Tensor<1>>, epsilon: f64) -> Tensor<D> {
     let (variance, mean) = x.clone().var_mean_bias(D - 1);
-    let normed = (x - mean) / (variance + epsilon).sqrt() * gain.unsqueeze();
+    // Squares past f32's end: what is divided by infinity would be a calm 0, PyTorch's layer norm is no number.
+    let overflown = variance.clone().is_inf();
+    let deviation = (variance + epsilon).sqrt().mask_fill(overflown, f32::NAN);
+    let normed = (x - mean) / deviation * gain.unsqueeze();
     match bias {
         Some(bias) => normed + bias.unsqueeze(),
         None => normed,

@@ -22,7 +22,7 @@ use crate::text::Tokenizer;
 use crate::train::{AdamW, Moments};
 
 /// The largest checkpoint that is read, in bytes: three times the largest model.
-const BYTES_MAX: u64 = 3 * 4 * crate::recipe::PARAMETERS_MAX + (1 << 20);
+pub(super) const BYTES_MAX: u64 = 3 * 4 * crate::recipe::PARAMETERS_MAX + (1 << 20);
 const STATE_KEY: &str = "headlight";
 
 /// A model with its optimizer at one moment.

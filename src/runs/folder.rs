@@ -1,5 +1,6 @@
 //! One run's folder on disk, and the log of what was observed.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::{fmt, fs};
 
@@ -11,10 +12,10 @@ use super::hold::{
     CHECKPOINTS, Hold, LOG_FILE, RECIPE_FILE, ROLES_FILE, SNAPSHOTS, TOKENIZER_FILE, clear_unfinished, make_folders,
     refuse_strangers, unfinished,
 };
-use super::log::{Gap, Line, Log};
+use super::log::{Gap, LOG_BYTES_MAX, Line, Log};
 use super::part::MadeFolders;
-use super::{RunError, read_own, whole_folder, write_atomic};
-use crate::files::{self, Links};
+use super::{RunError, checkpoint, read_own, whole_folder, write_atomic};
+use crate::files::{self, FileFault, Links};
 use crate::protocol::{Place, Step, StepReport, ValidationReport};
 use crate::recipe::{Recipe, TextSource, kept_path};
 use crate::text::{CharTokenizer, TOKENIZER_BYTES_MAX, Tokenizer, VOCABULARY_MAX};
@@ -199,6 +200,19 @@ impl<T: DeserializeOwned> Stored<T> {
     }
 }
 
+/// Whether this is what a program leaves that was killed before its run was one: with the recipe the folder would be a run.
+fn is_begun(entry: &fs::DirEntry) -> bool {
+    let name = entry.file_name();
+    match name.to_str() {
+        Some(CHECKPOINTS | SNAPSHOTS) => {
+            let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            is_folder && fs::read_dir(entry.path()).is_ok_and(|mut entries| entries.next().is_none())
+        }
+        Some(LOG_FILE) => entry.metadata().is_ok_and(|found| found.is_file() && found.len() == 0),
+        name => name.and_then(unfinished).is_some(),
+    }
+}
+
 /// An open run folder. Only one at a time can hold it: the log is locked.
 #[derive(Debug)]
 pub struct RunFolder {
@@ -215,20 +229,27 @@ impl RunFolder {
     pub fn create(path: &Path, file: RunFile) -> Result<Self, RunError> {
         Self::refuse_occupied(path)?;
         let mut made = MadeFolders::make(path)?;
+        // Whoever holds the log is first here: of two programs the other one leaves all as it is.
+        let log = Log::open(path)?;
         let begin = || {
+            Self::refuse_occupied(path)?;
             make_folders(path)?;
             file.write(path)?;
-            Self::with_log(path, file)
+            Self::with_log(path, file, log)
         };
-        let folder = begin().inspect_err(|_| {
-            // A run that could not be begun leaves nothing, unless another program was here first.
-            if made.is_new() {
-                for name in [RECIPE_FILE, TOKENIZER_FILE, AROUND_FILE, LOG_FILE] {
-                    let _ = fs::remove_file(path.join(name));
-                }
-                for name in [CHECKPOINTS, SNAPSHOTS] {
-                    let _ = fs::remove_dir(path.join(name));
-                }
+        let folder = begin().inspect_err(|error| {
+            // A run that could not be begun leaves nothing.
+            let ours: &[&str] = match error {
+                // Something was put there meanwhile: perhaps a run.
+                RunError::Occupied { .. } if path.join(RECIPE_FILE).exists() => return,
+                RunError::Occupied { .. } => &[LOG_FILE],
+                _ => &[RECIPE_FILE, TOKENIZER_FILE, AROUND_FILE, LOG_FILE],
+            };
+            for name in ours {
+                let _ = fs::remove_file(path.join(name));
+            }
+            for name in [CHECKPOINTS, SNAPSHOTS] {
+                let _ = fs::remove_dir(path.join(name));
             }
         })?;
         made.keep();
@@ -240,9 +261,12 @@ impl RunFolder {
     /// # Errors
     /// If something is there already.
     pub fn refuse_occupied(path: &Path) -> Result<(), RunError> {
-        let own = |entry: &fs::DirEntry| entry.file_name().to_str().and_then(unfinished).is_some();
-        let occupied = fs::read_dir(path).is_ok_and(|entries| entries.flatten().any(|entry| !own(&entry)));
-        if occupied || path.is_file() { Err(RunError::Occupied { path: path.to_owned() }) } else { Ok(()) }
+        let occupied = fs::read_dir(path).is_ok_and(|entries| entries.flatten().any(|entry| !is_begun(&entry)));
+        if occupied || (fs::symlink_metadata(path).is_ok() && !path.is_dir()) {
+            Err(RunError::Occupied { path: path.to_owned() })
+        } else {
+            Ok(())
+        }
     }
 
     /// Opens the folder of an older run.
@@ -251,15 +275,18 @@ impl RunFolder {
     /// If it is no run, is damaged, holds what is no file of its own, or is open elsewhere.
     pub fn open(path: &Path) -> Result<Self, RunError> {
         let file = RunFile::read(path)?;
-        let folder = Self::with_log(path, file)?;
+        let folder = Self::with_log(path, file, Log::open(path)?)?;
         clear_unfinished(path);
         make_folders(path)?;
         Ok(folder)
     }
 
-    fn with_log(path: &Path, file: RunFile) -> Result<Self, RunError> {
-        let log = Log::open(path)?;
-        Ok(Self { hold: Hold::new(path, log.identity(path)?), file, log })
+    fn with_log(path: &Path, file: RunFile, log: Log) -> Result<Self, RunError> {
+        let mut needed = vec![RECIPE_FILE];
+        if matches!(file.tokenizer, Tokenizer::Bpe(_)) {
+            needed.push(TOKENIZER_FILE);
+        }
+        Ok(Self { hold: Hold::new(path, log.identity(path)?, needed), file, log })
     }
 
     /// Reads what a run was made from without locking it: for looking at it while it trains.
@@ -287,7 +314,7 @@ impl RunFolder {
     /// [`RunError::Gone`] when it was moved, deleted or replaced.
     pub fn check(&self) -> Result<(), RunError> {
         self.hold.check().map_err(|error| match error {
-            RunError::Gone { path, .. } => {
+            RunError::Gone { path, now } if now.is_empty() => {
                 let now = self.found().map_or_else(String::new, |found| format!(" (it is {} now)", found.display()));
                 RunError::Gone { path, now }
             }
@@ -478,12 +505,22 @@ fn copy_parts(from: &Path, file: RunFile, to: &Path) -> Result<u64, RunError> {
     fs::create_dir(to).map_err(RunError::io(to))?;
     make_folders(to)?;
     let mut total = 0;
+    // Weights and two moments of each, with as much again for what stands around them.
+    let weights = file.recipe.model.file_bytes(file.tokenizer.vocabulary());
+    let checkpoint_max = weights.saturating_mul(6).saturating_add(1 << 20).min(checkpoint::BYTES_MAX);
     let parts =
         [Kept::Last, Kept::Best].map(|kept| kept.path(Path::new(""))).into_iter().chain([PathBuf::from(LOG_FILE)]);
     for part in parts {
         let (source, target) = (from.join(&part), to.join(&part));
         if fs::symlink_metadata(&source).is_ok() {
-            let mut file = files::open(&source, Links::Refused).map_err(RunError::file(&source))?;
+            let file = files::open(&source, Links::Refused).map_err(RunError::file(&source))?;
+            let bytes = file.metadata().map_err(RunError::io(&source))?.len();
+            let most = if part.as_os_str() == LOG_FILE { LOG_BYTES_MAX } else { checkpoint_max };
+            if bytes > most {
+                return Err(RunError::file(&source)(FileFault::TooLarge { bytes, most }));
+            }
+            // What is written to it meanwhile is of a later moment than the rest.
+            let mut file = file.take(bytes);
             let mut copy = || {
                 let mut copy = fs::File::create_new(&target)?;
                 let bytes = std::io::copy(&mut file, &mut copy)?;

@@ -26,12 +26,14 @@ pub(super) const PART: &str = ".part";
 pub struct Hold {
     pub(super) folder: PathBuf,
     log: Identity,
+    /// Files without which it is no run any more.
+    needed: Vec<&'static str>,
 }
 
 impl Hold {
-    /// `log` is the open log's.
-    pub(super) fn new(folder: &Path, log: Identity) -> Self {
-        Self { folder: folder.to_owned(), log }
+    /// `log` is the open log's; `needed` are the files beside it without which the run cannot be opened.
+    pub(super) fn new(folder: &Path, log: Identity, needed: Vec<&'static str>) -> Self {
+        Self { folder: folder.to_owned(), log, needed }
     }
 
     /// The same folder, in another place now.
@@ -39,15 +41,25 @@ impl Hold {
         Self { folder: folder.to_owned(), ..self }
     }
 
-    /// Asked before each write: whether the folder is where it was.
+    /// Asked before each write: whether the folder is where it was, and still what can be opened as a run.
     ///
     /// # Errors
-    /// [`RunError::Gone`] when it was moved, deleted or replaced.
+    /// [`RunError::Gone`] when it was moved, deleted or replaced, or what it cannot be opened without was.
     pub fn check(&self) -> Result<(), RunError> {
-        if is_log(&self.folder, self.log)? {
-            return Ok(());
+        let gone = |now: String| RunError::Gone { path: self.folder.clone(), now };
+        if !is_log(&self.folder, self.log)? {
+            return Err(gone(String::new()));
         }
-        Err(RunError::Gone { path: self.folder.clone(), now: String::new() })
+        let kind = |name: &str| fs::symlink_metadata(self.folder.join(name)).map(|found| found.file_type());
+        let is = |name: &str, right: fn(&fs::FileType) -> bool| match kind(name) {
+            Ok(kind) => right(&kind),
+            Err(cause) => !matches!(cause.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
+        };
+        let files = self.needed.iter().find(|name| !is(name, fs::FileType::is_file));
+        match files.or_else(|| (!is(CHECKPOINTS, fs::FileType::is_dir)).then_some(&CHECKPOINTS)) {
+            Some(name) => Err(gone(format!(" (its own {name} is not in it any more)"))),
+            None => Ok(()),
+        }
     }
 
     /// As [`check`](Self::check), for a file in the folder or in one of its own folders.

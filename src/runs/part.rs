@@ -98,6 +98,11 @@ impl Part {
         let done = if self.inside { fill(&whole, &self.target) } else { rename(&whole, &self.target) };
         done.map_err(|cause| match cause.kind() {
             ErrorKind::DirectoryNotEmpty => RunError::Occupied { path: self.place.clone() },
+            // Also a link that leads nowhere, which counts as nothing until a folder is put there.
+            ErrorKind::NotADirectory => RunError::damaged(
+                &self.place,
+                "a file or a link that leads nowhere stands there: take it away, or name another place",
+            ),
             _ => RunError::Io { path: self.place.clone(), cause },
         })?;
         self.above.keep();
@@ -166,15 +171,13 @@ impl MadeFolders {
                 Ok(()) => made.0.push(folder.to_owned()),
                 // Another program may have made it meanwhile.
                 Err(cause) if cause.kind() == ErrorKind::AlreadyExists && folder.is_dir() => {}
+                Err(cause) if cause.kind() == ErrorKind::AlreadyExists => {
+                    return Err(RunError::damaged(folder, "it is no folder to make another in: name another place"));
+                }
                 Err(cause) => return Err(RunError::Io { path: folder.to_owned(), cause }),
             }
         }
         Ok(made)
-    }
-
-    /// Whether the folder itself was not there before.
-    pub fn is_new(&self) -> bool {
-        !self.0.is_empty()
     }
 
     pub fn keep(&mut self) {
@@ -380,6 +383,25 @@ mod tests {
         let occupied = whole_folder(&place, |path| fs::create_dir(path).map_err(RunError::io(path)));
         assert!(matches!(occupied, Err(RunError::Occupied { .. })), "{occupied:?}");
         assert_eq!(names(&place), ["mine"]);
+    }
+
+    #[test]
+    fn what_stands_in_the_way_is_named() {
+        let home = tempfile::tempdir().expect("a folder");
+        let file = home.path().join("file");
+        fs::write(&file, "precious").expect("written");
+        let make = |part: &Path| fs::create_dir(part).map_err(RunError::io(part));
+        let below = whole_folder(&file.join("run"), make).expect_err("a file").to_string();
+        assert!(below.contains("file: it is no folder") && below.contains("another place"), "{below}");
+        #[cfg(unix)]
+        {
+            let link = home.path().join("link");
+            std::os::unix::fs::symlink("nowhere", &link).expect("linked");
+            let dangling = whole_folder(&link, make).expect_err("a link").to_string();
+            assert!(dangling.contains("link: a file or a link that leads nowhere"), "{dangling}");
+            fs::remove_file(link).expect("it stayed");
+        }
+        assert_eq!(fs::read_dir(home.path()).expect("read").count(), 1, "nothing is left");
     }
 
     #[test]

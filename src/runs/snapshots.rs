@@ -113,7 +113,8 @@ fn cut_roles(run: &Path, last: Step) -> Result<(), RunError> {
         return Ok(());
     }
     let mut text = String::new();
-    for report in read_roles(run, last) {
+    // What cannot be read is not replaced by less.
+    for report in try_read_roles(run, last)? {
         text += &serde_json::to_string(&report).map_err(|error| RunError::damaged(&path, error))?;
         text.push('\n');
     }
@@ -123,10 +124,14 @@ fn cut_roles(run: &Path, last: Step) -> Result<(), RunError> {
 /// What the heads did at kept steps up to `last`, in rising order. Lines that cannot be read are left out.
 #[must_use]
 pub fn read_roles(run: &Path, last: Step) -> Vec<RoleReport> {
+    try_read_roles(run, last).unwrap_or_default()
+}
+
+fn try_read_roles(run: &Path, last: Step) -> Result<Vec<RoleReport>, RunError> {
     let mut reports = Vec::<RoleReport>::new();
-    let lines = Lines::open(&run.join(ROLES_FILE), ROLES_BYTES_MAX, ROLES_LINE_MAX);
-    let Ok(Some(mut lines)) = lines else { return reports };
-    while let Ok(Some(line)) = lines.next_line() {
+    let lines = Lines::open(&run.join(ROLES_FILE), ROLES_BYTES_MAX, ROLES_LINE_MAX)?;
+    let Some(mut lines) = lines else { return Ok(reports) };
+    while let Some(line) = lines.next_line()? {
         if let Ok(report) = serde_json::from_slice::<RoleReport>(line)
             && report.step <= last
         {
@@ -134,7 +139,7 @@ pub fn read_roles(run: &Path, last: Step) -> Vec<RoleReport> {
             reports.push(report);
         }
     }
-    reports
+    Ok(reports)
 }
 
 /// The kept steps in words, for an error.
@@ -204,5 +209,13 @@ mod tests {
         cut_roles(folder.path(), Step(1)).expect("written");
         append_roles(folder.path(), &report(5)).expect("written");
         assert_eq!(steps(9), [0, 1, 5]);
+        // A record that cannot be read as a whole is not replaced by what could be read.
+        let file = fs::File::options().write(true).open(&path).expect("there");
+        let before = file.metadata().expect("there").len();
+        if file.set_len(ROLES_BYTES_MAX + 1).is_ok() {
+            cut_roles(folder.path(), Step(0)).expect_err("too long");
+            file.set_len(before).expect("cut");
+            assert_eq!(steps(9), [0, 1, 5]);
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! The window: egui panels that read the store and return actions. The only room that names egui, eframe and rfd.
 
+mod accessible;
 pub mod actions;
 mod app;
 mod harness;

@@ -436,6 +436,18 @@ fn the_twins_do_as_pytorch_does() {
         kinds(values_of(softmax), &[NAN; 3]);
     }
     kinds(values_of(burn::tensor::activation::softmax(tensor(&[0.0, -INF]), 0)), &[1.0, 0.0]);
+    // Finite numbers whose squares are not: the layer norm of a row is none, the root-mean-square norm is 0.
+    let ones = || tensor(&[1.0; 3]);
+    for row in [[1e20, -1e20, 0.0], [-3e25, 1.0, 2.0], [3e38, 0.0, -3e38]] {
+        let x = || tensor(&row).unsqueeze::<2>();
+        for norm in [kernels::layer_norm, plain::layer_norm] {
+            kinds(values_of(norm(x(), ones(), None, 1e-5)), &[NAN; 3]);
+            kinds(values_of(norm(x(), ones(), Some(ones()), 1e-5)), &[NAN; 3]);
+        }
+        for norm in [kernels::rms_norm, plain::rms_norm] {
+            kinds(values_of(norm(x(), ones(), 1e-6)), &[0.0; 3]);
+        }
+    }
     let targets = |target: i32| integers(&[target], [1], &device::cpu());
     let loss = |row: &[f32], target| values_of(plain::cross_entropy(tensor(row).unsqueeze(), targets(target)));
     kinds(loss(&[0.0, NAN], 0), &[NAN]);

@@ -81,6 +81,26 @@ fn a_run_folder_that_is_replaced_or_deleted_while_it_trains_is_not_written_to() 
 
 #[test]
 #[cfg(unix)]
+fn a_run_folder_that_loses_what_it_is_opened_with_ends_the_run() {
+    // What would be saved there later could not be opened again.
+    for (name, put_a_link) in [("recipe.ron", false), ("recipe.ron", true), ("checkpoint", false), ("checkpoint", true)]
+    {
+        let place = Place::new();
+        let run = place.argument("run");
+        let (child, events) = training(&place, &run);
+        let (part, aside) = (place.path("run").join(name), place.path("aside"));
+        fs::rename(&part, &aside).expect("taken out");
+        if put_a_link {
+            std::os::unix::fs::symlink(&aside, &part).expect("linked");
+        }
+        let message = ends_as_gone(child, events);
+        assert!(message.contains(&format!("its own {name} is not in it any more")), "{message}");
+        assert_eq!(fs::symlink_metadata(&part).is_ok(), put_a_link, "{name} is not made anew");
+    }
+}
+
+#[test]
+#[cfg(unix)]
 fn a_run_goes_on_in_the_place_that_is_chosen_when_its_folder_is_gone() {
     for follows in [true, false] {
         let mut run = Followed::start(small_recipe(), true);
@@ -474,7 +494,7 @@ fn an_open_run_folder_is_not_made_anew() {
     let folder = run.folder.path().join("run");
     fs::remove_dir_all(folder.join("checkpoint")).expect("removed");
     run.handle.send(Wish::Checkpoint);
-    run.until(|event| matches!(event, Event::Warning(why) if why.contains("could not be saved")));
+    run.until(|event| matches!(event, Event::FolderGone { message } if message.contains("its own checkpoint is not")));
     assert!(!folder.join("checkpoint").exists());
     run.handle.send(Wish::Stop);
     let end = run.until(|event| matches!(event, Event::Finished(_)));
@@ -484,4 +504,70 @@ fn an_open_run_folder_is_not_made_anew() {
     let mut run = Followed::open(Origin::Open { folder: folder.clone(), text: None }, true, kept);
     run.until_state(RunState::Paused);
     assert!(folder.join("checkpoint").is_dir());
+}
+
+#[test]
+fn a_log_without_end_is_no_copy() {
+    let place = Place::new();
+    let (preset, run) = (place.preset("steps: 40", "steps: 2"), place.argument("run"));
+    headlight_ok(&["train", "--recipe", &preset, "--device", "cpu", "--out", &run, "--json"]);
+    // It takes no room on most disks, until it is copied.
+    let log = fs::File::options().write(true).open(place.path("run/metrics.jsonl")).expect("there");
+    if log.set_len(40 << 30).is_ok() {
+        let words = ["metrics.jsonl", "too many"];
+        refused(&["export", &run, "--format", "checkpoint", "--out", &place.argument("given")], &words);
+        assert!(!place.path("given").exists());
+    }
+}
+
+#[test]
+fn a_place_where_a_run_was_only_begun_is_free_and_one_that_fails_is_left_empty() {
+    let place = Place::new();
+    let (preset, begun) = (place.preset("steps: 40", "steps: 2"), place.path("begun"));
+    // As a kill leaves it before the recipe is there.
+    for folder in ["checkpoint", "snapshots"] {
+        fs::create_dir_all(begun.join(folder)).expect("made");
+    }
+    fs::write(begun.join("metrics.jsonl"), "").expect("written");
+    fs::write(begun.join(".recipe.ron.1.part"), "(for").expect("written");
+    headlight_ok(&["train", "--recipe", &preset, "--device", "cpu", "--out", text(&begun), "--json"]);
+    // With anything in it the folder is somebody's.
+    for (name, contents) in [("checkpoint/notes", "mine"), ("metrics.jsonl", "{}\n"), ("words", "")] {
+        let taken = place.path("taken");
+        fs::create_dir_all(taken.join("checkpoint")).expect("made");
+        fs::write(taken.join(name), contents).expect("written");
+        let train = ["train", "--recipe", &preset, "--device", "cpu", "--out", text(&taken)];
+        refused(&train, &["not empty"]);
+        assert_eq!(fs::read_to_string(taken.join(name)).expect("there"), contents);
+        fs::remove_dir_all(&taken).expect("removed");
+    }
+}
+
+#[test]
+fn a_run_that_lost_its_checkpoints_is_not_begun_anew_over_what_is_left() {
+    let place = Place::new();
+    let (preset, run, fork) = (place.preset("steps: 40", "steps: 40"), place.argument("run"), place.argument("fork"));
+    headlight_ok(&["train", "--recipe", &preset, "--device", "cpu", "--out", &run, "--json"]);
+    let kept = kept_steps(Path::new(&run));
+    let step = kept[kept.len() / 2].0.0.to_string();
+    headlight_ok(&["fork", &run, "--step", &step, "--out", &fork]);
+    let pruned = place.argument("pruned");
+    headlight_ok(&["prune", &run, "--heads", "1.1", "--out", &pruned]);
+    for folder in [&run, &fork, &pruned] {
+        for file in fs::read_dir(Path::new(folder).join("checkpoint")).expect("a folder").flatten() {
+            fs::remove_file(file.path()).expect("removed");
+        }
+    }
+    refused(&["resume", &run, "--device", "cpu"], &["last.safetensors is not there", "was at step 40", "fork"]);
+    for begun in [&fork, &pruned] {
+        refused(&["resume", begun, "--device", "cpu"], &["last.safetensors is not there", "weights of another"]);
+    }
+    assert_eq!(kept_steps(Path::new(&run)), kept, "nothing is forgotten");
+    // Killed before the first checkpoint it begins anew: that gives the same.
+    let log = place.path("run/metrics.jsonl");
+    let text = fs::read_to_string(&log).expect("a log");
+    let looked = |line: &&str| line.contains("validation") && !line.contains("\"step\":0,");
+    let early: Vec<&str> = text.lines().take_while(|line| !looked(line)).collect();
+    fs::write(&log, early.join("\n")).expect("written");
+    headlight_ok(&["resume", &run, "--device", "cpu", "--json"]);
 }

@@ -525,6 +525,33 @@ fn what_stands_around_the_weights_is_kept_and_written_again() {
 }
 
 #[test]
+fn the_class_of_a_tokenizer_that_only_the_kind_of_model_or_its_config_names_is_written() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name);
+    let there_and_back = |model: &Path, name: &str| -> Value {
+        let run = at(&format!("{name}-run"));
+        headlight_ok(&["import", text(model), "--out", text(&run)]);
+        headlight_ok(&["export", text(&run), "--format", "hf", "--out", text(&at(name))]);
+        serde_json::from_slice(&fs::read(at(name).join("tokenizer_config.json")).expect("there")).expect("JSON")
+    };
+    let model = at("model");
+    with_ends(&model, |config, _| config["tokenizer_class"] = "TokenizersBackend".into());
+    let named = json!({"tokenizer_class": "TokenizersBackend", "clean_up_tokenization_spaces": false});
+    assert_eq!(there_and_back(&model, "named"), named);
+    fs::write(model.join("tokenizer_config.json"), r#"{"model_max_length": 9}"#).expect("written");
+    assert_eq!(there_and_back(&model, "beside")["model_max_length"], 9);
+    assert_eq!(there_and_back(&model, "again")["tokenizer_class"], "TokenizersBackend");
+    // Of GPT-2's kind transformers makes its own class, whose texts begin and end with <|endoftext|>.
+    fs::remove_file(model.join("tokenizer_config.json")).expect("removed");
+    let (gpt2, device, numbers) = (at("gpt2"), headlight::device::cpu(), Tokenizer::Numbers(263));
+    let recipe = small_recipe().model;
+    let network = Gpt::new(&recipe, 263, 5, &device);
+    export(&gpt2, Some(Family::Gpt2), &network, &recipe, &numbers, &Around::default(), &device).expect("exported");
+    fs::copy(model.join("tokenizer.json"), gpt2.join("tokenizer.json")).expect("copied");
+    assert_eq!(there_and_back(&gpt2, "kind")["tokenizer_class"], "GPT2Tokenizer");
+}
+
+#[test]
 fn files_beside_a_model_that_are_not_what_they_say_are_named() {
     let folder = tempfile::tempdir().expect("a folder");
     let model = folder.path().join("model");
@@ -550,8 +577,14 @@ fn files_beside_a_model_that_are_not_what_they_say_are_named() {
     assert!(note.contains("not both of vocab.json and merges.txt"), "{note}");
     fs::write(model.join("merges.txt"), "#version: 0.2\na b c\n").expect("written");
     let refused = said("vocab.json", b"{\"a\": 0}").expect_err("no pair");
-    assert!(refused.contains("'a b c'"), "{refused}");
-    fs::write(model.join("merges.txt"), "").expect("written");
+    assert!(refused.contains("merges.txt") && refused.contains("'a b c'"), "{refused}");
+    for (merges, fault) in [("", "it is empty"), ("<html>", "no pair"), ("#version: 0.2\na b\n", "lacks")] {
+        fs::write(model.join("merges.txt"), merges).expect("written");
+        let refused = said("vocab.json", b"{\"a\": 0}").expect_err("no merges of this vocabulary");
+        assert!(refused.contains("merges.txt: its") || refused.contains("merges.txt: it is"), "{refused}");
+        assert!(refused.contains(fault) && refused.contains("get the file again"), "{refused}");
+    }
+    fs::write(model.join("merges.txt"), "#version: 0.2\n").expect("written");
     let refused = said("vocab.json", b"{\"a\": 263}").expect_err("no row");
     assert!(refused.contains("vocab.json") && refused.contains("number 263"), "{refused}");
 }

@@ -4,17 +4,19 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use burn::tensor::Device;
 
 use super::channel::{Inbox, Outbox};
 use crate::device::{self, DeviceError};
 use crate::lab::jobs::trial::Trial;
 use crate::memory::{Need, Tight};
-use crate::protocol::{DeviceClass, DeviceReport, Event, Origin, Place, RunSpec, RunState};
+use crate::protocol::{DeviceClass, DeviceReport, Event, Origin, Place, RunSpec, RunState, Step};
 use crate::recipe::{ModelRecipe, Recipe, TextSource};
-use crate::runs::{Checkpoint, Curves, Kept, Owner, RunError, RunFile, RunFolder, TrainingState, path_of, read_curves};
-use crate::text::{Dataset, Progress, TextError};
+use crate::runs::{
+    Checkpoint, Curves, Kept, Owner, RunError, RunFile, RunFolder, TrainingState, kept_steps, path_of, read_curves,
+};
+use crate::text::{Dataset, Progress, TextError, Tokenizer};
 use crate::train::Trainer;
 
 pub(in crate::lab) struct Opened {
@@ -181,10 +183,38 @@ pub(in crate::lab) fn load_last_good(folder: &RunFolder, device: &Device, outbox
             outbox.send(Event::Warning(format!("{why}. Going on from the best checkpoint instead, of step {step}")));
             Ok(Some(Found { checkpoint, last_is_damaged }))
         }
-        Err(error) if error.is_absence() && !last_is_damaged => Ok(None),
+        Err(error) if error.is_absence() && !last_is_damaged => refuse_lost(folder).map(|()| None),
         Err(error) if !last_is_damaged => Err(unreadable(error)),
         Err(_) => bail!("{why}"),
     }
+}
+
+/// Whether a run without any checkpoint had one: begun anew it would be another, and take the place of what is left of it.
+fn refuse_lost(folder: &RunFolder) -> Result<()> {
+    let RunFile { recipe, tokenizer, parent, .. } = &folder.file;
+    let (run, last) = (folder.path(), folder.checkpoint(Kept::Last));
+    // A text that a run begins with gives it characters; other tokenizers came with an imported model.
+    let begins_anew = matches!(tokenizer, Tokenizer::Characters(_)) && recipe.model.pruned.is_empty();
+    ensure!(
+        parent.is_none() && begins_anew,
+        "{} is not there, and this run began with the weights of another model: put the file back, or make the run again",
+        last.display()
+    );
+    let curves = read_curves(run)?;
+    // The step after the first look at the validation text is taken when the first checkpoint is saved.
+    let first = curves.validations.iter().map(|report| report.step).find(|step| *step > Step(0));
+    let reached = curves.steps.last().map(|report| report.step).filter(|step| first.is_some_and(|first| *step > first));
+    let Some(reached) = reached else { return Ok(()) };
+    let kept = kept_steps(run).last().map(|(step, _)| *step).filter(|step| *step > Step(0));
+    let kept = kept.map_or_else(String::new, |kept| {
+        format!(", or go on from a kept step: headlight fork {} --step {} --out NEW", run.display(), kept.0)
+    });
+    bail!(
+        "{} is not there, although this run was at step {}; begun anew it would replace what is left of it. Put the file \
+         back, or train a new run{kept}",
+        last.display(),
+        reached.0
+    )
 }
 
 fn unreadable(error: RunError) -> anyhow::Error {

@@ -17,6 +17,10 @@ use crate::text::{TOKENIZER_BYTES_MAX, TokenId, Tokenizer};
 const SMALL_BYTES_MAX: u64 = 8 << 20;
 /// The special tokens that have names, in the order in which transformers adds them.
 const NAMED: [&str; 7] = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
+/// Tokenizer classes whose tokens are known here: those that take `tokenizer.json` as it is, and GPT-2's.
+const OF_THE_FILE: [&str; 4] = ["PreTrainedTokenizer", "TokenizersBackend", "LlamaTokenizer", "GPT2Tokenizer"];
+/// Where newer models keep chat templates for special uses.
+const MORE_TEMPLATES: &str = "additional_chat_templates";
 /// What GPT-2's tokenizer class takes for the first three where nothing is said.
 const GPT2_SPECIAL: &str = "<|endoftext|>";
 
@@ -61,6 +65,7 @@ pub(super) fn read(
         Ok(Map::new())
     };
     let mut says = object("tokenizer_config.json", &mut files)?;
+    let mut own = says.clone();
     let special_map = object("special_tokens_map.json", &mut files)?;
     let added = object("added_tokens.json", &mut files)?;
     let generation = object("generation_config.json", &mut files)?;
@@ -73,6 +78,8 @@ pub(super) fn read(
     let by_kind = class.is_none() && ["gpt2", "opt"].iter().any(|kind| config["model_type"] == *kind);
     let source =
         Source { gpt2: by_kind || class.as_deref() == Some("GPT2Tokenizer"), says: &says, added: &added, rows };
+
+    let strange = class.clone().filter(|class| !OF_THE_FILE.contains(&class.as_str()));
 
     let path = folder.join("tokenizer.json");
     let tokenizer = if path.symlink_metadata().is_ok() {
@@ -87,7 +94,8 @@ pub(super) fn read(
             );
             return Err(RunError::damaged(&path, fault));
         }
-        let value = source.slow_files(vocab, merges).map_err(|fault| RunError::damaged(&path, fault))?;
+        let damaged = |(name, fault): (&str, String)| RunError::damaged(&folder.join(name), fault);
+        let value = source.slow_files(vocab, merges).map_err(damaged)?;
         read_json(&path, &value.to_string(), rows)?
     } else {
         let alone = files.contains_key("vocab.json") || files.contains_key("merges.txt");
@@ -98,6 +106,16 @@ pub(super) fn read(
     };
     if let Tokenizer::Bpe(bpe) = &tokenizer {
         notes.extend(bpe.notes().iter().cloned());
+        notes.extend(strange.map(|class| {
+            format!(
+                "its tokenizer is a {}, which transformers may build anew and so make other tokens of a text: here \
+                 tokenizer.json alone says them",
+                short(&class)
+            )
+        }));
+    }
+    if folder.join(MORE_TEMPLATES).is_dir() {
+        notes.push(format!("the chat templates in {MORE_TEMPLATES} are left out; the one that is usual is kept"));
     }
 
     let number = |name: &str| {
@@ -127,7 +145,29 @@ pub(super) fn read(
     let begin = ids("bos_token_id", number("bos_token")).first().copied();
     let ends = ids("eos_token_id", number("eos_token"));
     let padding = ids("pad_token_id", number("pad_token")).first().copied();
-    Ok((tokenizer, Around { begin, ends, padding, files }.sound(rows)))
+    let mut around = Around { begin, ends, padding, files }.sound(rows);
+    if matches!(tokenizer, Tokenizer::Bpe(_)) {
+        let is_there = around.files.contains_key("tokenizer_config.json");
+        if !is_there {
+            own.extend(names_of(&around, &tokenizer));
+        }
+        if let Some(text) = with_class(own, is_there, config, by_kind) {
+            around.files.insert("tokenizer_config.json".into(), text);
+        }
+    }
+    Ok((tokenizer, around))
+}
+
+/// A `tokenizer_config.json` that names its class itself, which this one leaves to `config.json`: that an export writes anew.
+fn with_class(mut own: Map<String, Value>, is_there: bool, config: &Value, by_kind: bool) -> Option<String> {
+    if own.get("tokenizer_class").is_some_and(|class| !class.is_null()) {
+        return None;
+    }
+    let named = config.get("tokenizer_class").filter(|class| class.is_string()).cloned();
+    // Where nothing is said at all the kind of model says it, and with it what begins and ends a text.
+    let usual = || (by_kind && !is_there).then(|| Value::from("GPT2Tokenizer"));
+    own.insert("tokenizer_class".into(), named.or_else(usual)?);
+    Some(format!("{:#}\n", Value::Object(own)))
 }
 
 /// What the files beside a tokenizer say.
@@ -154,7 +194,8 @@ impl Source<'_> {
             }
             None => {}
         }
-        let mut changed = self.add_tokens(&mut value);
+        let ordered = self.gpt2 && by_number(&mut value["added_tokens"]);
+        let mut changed = self.add_tokens(&mut value) || ordered;
         let space = self.says.get("add_prefix_space") == Some(&Value::Bool(true));
         // This class takes its own word for it, and no other does.
         if let Some(step) = value.get_mut("pre_tokenizer").filter(|step| self.gpt2 && step["type"] == "ByteLevel")
@@ -168,14 +209,32 @@ impl Source<'_> {
     }
 
     /// The `tokenizer.json` that `GPT2Tokenizer` makes of its older files.
-    fn slow_files(&self, vocab: &str, merges: &str) -> Result<Value, String> {
+    ///
+    /// # Errors
+    /// The file at fault, and what is wrong with it.
+    fn slow_files(&self, vocab: &str, merges: &str) -> Result<Value, (&'static str, String)> {
         let vocab: Map<String, Value> = serde_json::from_str(vocab)
-            .map_err(|error| format!("it is not a vocabulary ({error}): get the file again"))?;
+            .map_err(|error| ("vocab.json", format!("it is not a vocabulary ({error}): get the file again")))?;
+        let of_merges = |fault: String| Err(("merges.txt", format!("{fault}: get the file again")));
+        // A tokenizer without merges has a first line all the same.
+        if merges.is_empty() {
+            return of_merges("it is empty".into());
+        }
         let mut pairs = Vec::new();
         for line in merges.lines().filter(|line| !line.starts_with("#version") && !line.trim().is_empty()) {
             match line.trim_end().split_once(' ') {
-                Some((left, right)) if !right.contains(' ') => pairs.push(json!([left, right])),
-                _ => return Err(format!("merges.txt beside it has the line '{}', which is no pair", short(line))),
+                Some((left, right)) if !right.contains(' ') => {
+                    let whole = format!("{left}{right}");
+                    if let Some(unknown) = [left, right, &whole].into_iter().find(|token| !vocab.contains_key(*token)) {
+                        return of_merges(format!(
+                            "its line '{}' makes '{}', which vocab.json beside it lacks",
+                            short(line),
+                            short(unknown)
+                        ));
+                    }
+                    pairs.push(json!([left, right]));
+                }
+                _ => return of_merges(format!("its line '{}' is no pair", short(line))),
             }
         }
         let space = self.says.get("add_prefix_space") == Some(&Value::Bool(true));
@@ -297,6 +356,21 @@ impl Source<'_> {
     }
 }
 
+/// GPT-2's class takes a file's added tokens by their numbers, and of two with one number the last; others take them in the
+/// file's order. Tells whether that changed it.
+fn by_number(added: &mut Value) -> bool {
+    let Some(list) = added.as_array_mut() else { return false };
+    let id = |token: &Value| token["id"].as_u64();
+    if list.iter().any(|token| id(token).is_none()) || list.is_sorted_by(|one, next| id(one) < id(next)) {
+        return false;
+    }
+    // The last of a number comes first, and is kept.
+    list.reverse();
+    list.sort_by_key(id);
+    list.dedup_by_key(|token| id(token));
+    true
+}
+
 /// A token with its flags as a `tokenizer.json` has it, without a number yet.
 fn token(content: &str, flags: &Value) -> Value {
     let flag = |name: &str| flags[name].as_bool().unwrap_or(false);
@@ -368,14 +442,7 @@ pub(super) fn files(around: &Around, tokenizer: &Tokenizer) -> Vec<(String, Vec<
         None if json.is_none() => return files,
         None => {
             let mut says = Map::from_iter([("tokenizer_class".to_owned(), Value::from("PreTrainedTokenizerFast"))]);
-            let named = [
-                ("bos_token", around.begin),
-                ("eos_token", around.ends.first().copied()),
-                ("pad_token", around.padding),
-            ];
-            let special = named.into_iter().filter_map(|(name, id)| Some((name, id?)));
-            let special = special.filter(|(_, id)| tokenizer.is_special(*id));
-            says.extend(special.map(|(name, id)| (name.to_owned(), tokenizer.text(id).into())));
+            says.extend(names_of(around, tokenizer));
             says
         }
     };
@@ -384,6 +451,15 @@ pub(super) fn files(around: &Around, tokenizer: &Tokenizer) -> Vec<(String, Vec<
     files.push(("tokenizer_config.json".into(), format!("{:#}\n", Value::Object(says)).into_bytes()));
     files.extend(json.map(|json| ("tokenizer.json".into(), json.into_bytes())));
     files
+}
+
+/// The special tokens that begin, end and fill a text, as a `tokenizer_config.json` names them.
+fn names_of(around: &Around, tokenizer: &Tokenizer) -> Map<String, Value> {
+    let named =
+        [("bos_token", around.begin), ("eos_token", around.ends.first().copied()), ("pad_token", around.padding)];
+    let special = named.into_iter().filter_map(|(name, id)| Some((name, id?)));
+    let special = special.filter(|(_, id)| tokenizer.is_special(*id));
+    special.map(|(name, id)| (name.to_owned(), tokenizer.text(id).into())).collect()
 }
 
 /// Names the tokens that begin, end and fill a text in a config.

@@ -280,6 +280,14 @@ impl App {
         }
     }
 
+    /// The run is saved there from now on; where it was lies nothing that could be opened.
+    pub(in crate::ui) fn run_has_moved(&mut self, folder: &Path) {
+        if let Some(ready) = &self.store.ready {
+            self.settings.recent_runs.retain(|other| *other != ready.folder);
+        }
+        remember(&mut self.settings.recent_runs, folder);
+    }
+
     pub(in crate::ui) fn run_has_ended(&mut self) {
         // The thread is done or about to be: dropping the handle waits for nothing.
         let failed = matches!(self.store.outcome, Some(Outcome::Failed(_))) && !self.termination.is_asked();

@@ -10,6 +10,7 @@ use eframe::egui::{
     self, Align2, CentralPanel, Color32, Context, Frame, Id, LayerId, Margin, Order, Panel, TextStyle, Ui,
 };
 
+use super::accessible::SendableText;
 use super::actions::Action;
 use super::termination::Termination;
 use crate::findings::nanogpt;
@@ -136,6 +137,7 @@ impl App {
     pub fn new(ctx: &Context, options: AppOptions) -> Self {
         let Loaded { mut settings, path, notice } = options.settings;
         theme::install(ctx, settings.theme);
+        ctx.add_plugin(SendableText);
         ctx.set_zoom_factor(settings.zoom);
         // Zooming is one of the window's own commands.
         ctx.options_mut(|options| options.zoom_with_keyboard = false);
@@ -296,6 +298,9 @@ impl App {
             }
             if let Event::Ready(report) = &event {
                 self.run_is_ready(report);
+            }
+            if let Event::FolderMoved { folder } = &event {
+                self.run_has_moved(folder);
             }
             self.store.apply(event);
             if finished {

@@ -611,3 +611,12 @@ fn what_no_pane_in_sight_shows_is_not_asked_for() {
         app.store.look.as_ref().is_some_and(|look| look.scores.is_some() && look.lens.is_none())
     });
 }
+
+#[test]
+fn what_is_told_to_screen_readers_holds_no_nul() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut window = window(in_folder(folder.path()));
+    window.state_mut().store.note(Level::Warning, "drawn: a\0b");
+    window.step();
+    window.get_by_label("drawn: a?b");
+}

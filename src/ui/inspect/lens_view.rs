@@ -171,8 +171,10 @@ impl Table<'_> {
     fn cell_ui(&self, ui: &Ui, cell: Rect, row: usize, position: usize, name: &str, font: &FontId) -> bool {
         let likeliest = self.lens.at(row, position);
         let Some(&(token, probability)) = likeliest.first() else { return false };
-        let label = self.label(token);
-        let right = self.next(position).map(|next| next == label);
+        // Where nothing is a number, no token is likeliest.
+        let finite = probability.is_finite();
+        let label = if finite { self.label(token) } else { "NaN" };
+        let right = self.next(position).filter(|_| finite).map(|next| next == label);
         let response = ui.interact(cell, ui.make_persistent_id(("lens", row, position)), Sense::click());
         let verdict = match right {
             Some(true) => ", right",
@@ -181,7 +183,8 @@ impl Table<'_> {
         };
         let percent = likeliest::percent(probability);
         response.widget_info(|| {
-            let words = format!("{name}, position {}: '{label}' {percent}{verdict}", position + 1);
+            let label = if finite { format!("'{label}' ") } else { String::new() };
+            let words = format!("{name}, position {}: {label}{percent}{verdict}", position + 1);
             WidgetInfo::labeled(Role::Button, true, words)
         });
         let ground = viridis(probability);
@@ -199,8 +202,12 @@ impl Table<'_> {
             if let Some(next) = self.next(position) {
                 ui.weak(format!("The probe goes on with '{next}'."));
             }
-            let tokens = likeliest.iter().map(|&(token, probability)| (self.label(token), probability));
-            likeliest::ui(ui, tokens, self.next(position));
+            if finite {
+                let tokens = likeliest.iter().map(|&(token, probability)| (self.label(token), probability));
+                likeliest::ui(ui, tokens, self.next(position));
+            } else {
+                ui.label("The probabilities are no numbers: no token is the likeliest.");
+            }
         });
         response.clicked()
     }

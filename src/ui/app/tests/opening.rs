@@ -58,6 +58,24 @@ fn a_window_that_is_taken_away_saves_its_run() {
     assert!(saved_step(&run) >= seen);
 }
 
+// Elsewhere a folder that is in use cannot be renamed.
+#[cfg(unix)]
+#[test]
+fn a_run_that_was_saved_elsewhere_is_the_last_run_there() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut window = training(folder.path());
+    let run = window.state().settings.recent_runs[0].clone();
+    std::fs::rename(&run, folder.path().join("renamed")).expect("renamed");
+    until(&mut window, "the run misses its folder", |app| {
+        app.store.folder_gone.is_some() && app.phase() == Phase::Paused
+    });
+    let elsewhere = folder.path().join("elsewhere");
+    window.state_mut().apply(Action::OpenPath(PickPurpose::SaveElsewhere, elsewhere.clone()));
+    until(&mut window, "saved elsewhere", |app| app.store.folder_gone.is_none());
+    let recent = &window.state().settings.recent_runs;
+    assert!(recent[0] == elsewhere && !recent.contains(&run), "{recent:?}");
+}
+
 fn saved_step(run: &Path) -> crate::protocol::Step {
     let file = crate::runs::RunFolder::read(run).expect("a run");
     let owner = crate::runs::Owner::new(&file.recipe.model, &file.tokenizer);

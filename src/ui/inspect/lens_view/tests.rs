@@ -135,7 +135,7 @@ fn what_is_no_number_is_shown_as_such_and_sorts_first() {
     shared.borrow_mut().lens.sorted = true;
     harness.run();
     harness.get_by_label_contains("not finite from layer 2's MLP on (position 3)");
-    harness.get_by_label("after layer 2, position 3: 't0' NaN");
+    harness.get_by_label("after layer 2, position 3: NaN");
     harness.get_by_label("sum of the parts NaN · logit NaN");
     let top = |label: &str| harness.get_by_label(label).rect().top();
     assert!(top("layer 2 · MLP NaN") < top("layer 2 · head 2 +2.000"));
