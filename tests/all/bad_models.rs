@@ -167,12 +167,14 @@ fn an_open_run_is_looked_at_and_says_why_nothing_is_drawn_or_exported() {
 
 #[test]
 fn the_first_stage_is_named_wherever_it_is() {
-    let cases: [(&str, &[&str], Option<Stage>); 4] = [
+    let cases: [(&str, &[&str], Option<Stage>); 5] = [
         ("gpt2-tanh", &["h.0.attn.c_attn"], Some(Stage::Attention(0))),
         ("gpt2-tanh", &["h.1.mlp"], Some(Stage::Mlp(1))),
         ("gpt2-untied", &["ln_f", "lm_head"], Some(Stage::Logits)),
-        // Large numbers alone are numbers: a norm takes them back.
-        ("gpt2-tanh", &["h.0.mlp.c_proj"], None),
+        // Large numbers alone are numbers; a layer norm's variance of them is none, as in PyTorch.
+        ("gpt2-tanh", &["h.0.mlp.c_proj"], Some(Stage::Attention(1))),
+        // An RMS norm takes them back.
+        ("llama-grouped", &["layers.0.mlp.down_proj"], None),
     ];
     for (case, parts, wanted) in cases {
         let place = Place::new();

@@ -509,7 +509,7 @@ fn an_open_run_folder_is_not_made_anew() {
 #[test]
 fn a_log_without_end_is_no_copy() {
     let place = Place::new();
-    let (preset, run) = (place.preset("steps: 40", "steps: 2"), place.argument("run"));
+    let (preset, run) = (place.preset("steps: 40", "steps: 5"), place.argument("run"));
     headlight_ok(&["train", "--recipe", &preset, "--device", "cpu", "--out", &run, "--json"]);
     // It takes no room on most disks, until it is copied.
     let log = fs::File::options().write(true).open(place.path("run/metrics.jsonl")).expect("there");
@@ -523,7 +523,7 @@ fn a_log_without_end_is_no_copy() {
 #[test]
 fn a_place_where_a_run_was_only_begun_is_free_and_one_that_fails_is_left_empty() {
     let place = Place::new();
-    let (preset, begun) = (place.preset("steps: 40", "steps: 2"), place.path("begun"));
+    let (preset, begun) = (place.preset("steps: 40", "steps: 5"), place.path("begun"));
     // As a kill leaves it before the recipe is there.
     for folder in ["checkpoint", "snapshots"] {
         fs::create_dir_all(begun.join(folder)).expect("made");

@@ -347,7 +347,8 @@ impl Source<'_> {
         }
         let ids = numbers(&list, vocab);
         for (token, id) in list.iter_mut().zip(ids) {
-            if token["id"].is_null() {
+            // Where the numbers say the order, one that was added must not come before one that left a gap.
+            if token["id"].is_null() || self.gpt2 {
                 token["id"] = id.into();
             }
         }

@@ -212,6 +212,22 @@ impl Behavior<Pane> for Shown<'_> {
     }
 }
 
+/// What the right button offers at a pane's tab.
+#[must_use]
+pub fn tab_menu(ui: &mut Ui, pane: Pane) -> Vec<Action> {
+    let mut actions = Vec::new();
+    if ui.button("Save picture (PNG)…").clicked() {
+        actions.push(Action::Pick(PickPurpose::SavePicture(pane)));
+    }
+    if ui.button("Copy picture").clicked() {
+        actions.push(Action::CopyPicture(pane));
+    }
+    if !actions.is_empty() {
+        ui.close();
+    }
+    actions
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -260,20 +276,4 @@ mod tests {
         let read: Layout = ron::from_str(&text).expect("read");
         assert!(read.edited && !read.is_shown(Pane::Log) && read.is_shown(Pane::Loss));
     }
-}
-
-/// What the right button offers at a pane's tab.
-#[must_use]
-pub fn tab_menu(ui: &mut Ui, pane: Pane) -> Vec<Action> {
-    let mut actions = Vec::new();
-    if ui.button("Save picture (PNG)…").clicked() {
-        actions.push(Action::Pick(PickPurpose::SavePicture(pane)));
-    }
-    if ui.button("Copy picture").clicked() {
-        actions.push(Action::CopyPicture(pane));
-    }
-    if !actions.is_empty() {
-        ui.close();
-    }
-    actions
 }
