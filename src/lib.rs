@@ -34,6 +34,27 @@
 //! A room uses all of itself, and nothing imports upwards: `tests/all/invariants.rs` reads this table and holds every import to
 //! it, and there is no circle of rooms or of files. What each file is for stands at its top.
 //!
+//! # Words
+//!
+//! The field's where it has one: what TransformerLens, nanoGPT or Hugging Face call so is the same here.
+//!
+//! | word | meaning |
+//! |---|---|
+//! | step | an optimizer step that is done; step 0 is the model with its initial weights |
+//! | checkpoint | weights, moments and training state in a file; `last` and `best` of a run |
+//! | kept step, timeline | a step whose checkpoint stays in the run folder, and all of them |
+//! | probe | the text that the views look at while the model trains |
+//! | view, look | what the panes ask of a model, and the answer |
+//! | qkv | queries, keys and values side by side, as one projection makes them |
+//! | scores, pattern, z | query · key / √head_width; after mask and softmax; what the pattern mixes of the values |
+//! | resid_mid, resid_post | the residual stream behind a block's attention, and behind its MLP |
+//! | kv_heads | key/value heads, each for `heads / kv_heads` query heads |
+//! | role | what a head does, as a score: previous, current, first, duplicate token, induction |
+//! | switch, cut | an ablation: of a head or MLP (to zero or its mean), of a single weight of the pattern |
+//! | effect | how much worse the model predicts without a part |
+//! | desk | the file worker: the window's only way to the disk |
+//! | part | a file or folder that is not whole yet, hidden beside its place |
+//!
 //! # Invariants
 //!
 //! `tests/all/invariants.rs` holds those that can be read off the sources.

@@ -29,21 +29,21 @@ struct Sizes {
     batch: usize,
     length: usize,
     heads: usize,
-    groups: usize,
+    kv_heads: usize,
     head_width: usize,
 }
 
 impl Sizes {
-    fn of(fused: &FlexTensor, heads: usize, groups: usize) -> Self {
+    fn of(fused: &FlexTensor, heads: usize, kv_heads: usize) -> Self {
         let shape = fused.shape();
-        assert_eq!(heads % groups, 0, "each key/value head serves the same number of heads");
-        let head_width = shape[2] / (heads + 2 * groups);
-        assert_eq!(head_width * (heads + 2 * groups), shape[2], "query, key and value heads fill the last axis");
-        Self { batch: shape[0], length: shape[1], heads, groups, head_width }
+        assert_eq!(heads % kv_heads, 0, "each key/value head serves the same number of heads");
+        let head_width = shape[2] / (heads + 2 * kv_heads);
+        assert_eq!(head_width * (heads + 2 * kv_heads), shape[2], "query, key and value heads fill the last axis");
+        Self { batch: shape[0], length: shape[1], heads, kv_heads, head_width }
     }
 
     fn fused_width(&self) -> usize {
-        (self.heads + 2 * self.groups) * self.head_width
+        (self.heads + 2 * self.kv_heads) * self.head_width
     }
 
     fn mixed_width(&self) -> usize {
@@ -78,8 +78,8 @@ impl Sizes {
     /// Where the queries, keys and values of head number `part` of all begin in the fused tensor.
     fn places(&self, part: usize) -> [usize; 3] {
         let (sequence, head) = (part / self.heads, part % self.heads);
-        let group = head * self.groups / self.heads;
-        [head, self.heads + group, self.heads + self.groups + group].map(|index| self.place(sequence, index))
+        let group = head * self.kv_heads / self.heads;
+        [head, self.heads + group, self.heads + self.kv_heads + group].map(|index| self.place(sequence, index))
     }
 
     /// Queries in a block of head number `part` of all: all of them where its numbers are not calm.
@@ -108,7 +108,7 @@ impl Sizes {
 /// What the backward pass needs.
 #[derive(Clone, Debug)]
 pub(super) struct State {
-    fused: FlexTensor,   // [batch, position, (heads + 2 × groups) × head_width]
+    fused: FlexTensor,   // [batch, position, (heads + 2 × kv_heads) × head_width]
     weights: FlexTensor, // [batch, head, query, key]; right of a block's last key is whatever was there
     sizes: Sizes,
     mask: Option<DropoutMask>,
@@ -140,17 +140,17 @@ impl Used {
 pub(super) fn forward(
     fused: FlexTensor,
     heads: usize,
-    groups: usize,
+    kv_heads: usize,
     mask: Option<DropoutMask>,
     keep: bool,
 ) -> (FlexTensor, Option<State>) {
     let fused = contiguous(fused);
-    let sizes = Sizes::of(&fused, heads, groups);
+    let sizes = Sizes::of(&fused, heads, kv_heads);
     let Sizes { batch, length, .. } = sizes;
     let square = length * length;
     let mut kept = buffer(if keep { batch * heads * square } else { 0 });
-    let mut mixed = buffer(batch * length * sizes.mixed_width());
-    let (weights, out) = (Shared::new(&mut kept), Shared::new(&mut mixed));
+    let mut z = buffer(batch * length * sizes.mixed_width());
+    let (weights, out) = (Shared::new(&mut kept), Shared::new(&mut z));
     spread(batch * heads, |part| {
         let block = sizes.block(values(&fused), part);
         let used = Used::new(mask, &sizes, block);
@@ -163,13 +163,13 @@ pub(super) fn forward(
         }
     });
     let state = keep.then(|| State { fused, weights: tensor(kept, [batch, heads, length, length]), sizes, mask });
-    (tensor(mixed, [batch, length, sizes.mixed_width()]), state)
+    (tensor(z, [batch, length, sizes.mixed_width()]), state)
 }
 
 /// The mixed values without dropout, and the weights that mixed them, `[batch, head, query, key]`; of later keys 0, or no
 /// number in a row of which none is one.
-pub(super) fn traced(fused: FlexTensor, heads: usize, groups: usize) -> (FlexTensor, FlexTensor) {
-    let (mixed, state) = forward(fused, heads, groups, None, true);
+pub(super) fn traced(fused: FlexTensor, heads: usize, kv_heads: usize) -> (FlexTensor, FlexTensor) {
+    let (z, state) = forward(fused, heads, kv_heads, None, true);
     let State { fused, mut weights, sizes, .. } = state.expect("it was to be kept");
     let length = sizes.length;
     spread_chunks(weights.storage_mut(), length * length, |part, weights| {
@@ -177,7 +177,7 @@ pub(super) fn traced(fused: FlexTensor, heads: usize, groups: usize) -> (FlexTen
             weights[first * length..end * length].chunks_exact_mut(length).for_each(|row| row[end..].fill(0.0));
         }
     });
-    (mixed, weights)
+    (z, weights)
 }
 
 /// Head number `part` of all, so many queries at a time. `weights_at` says where in `weights` the block that begins with a
@@ -223,9 +223,9 @@ pub(super) fn backward(state: &State, gradient: FlexTensor) -> FlexTensor {
     let sizes = state.sizes;
     let mut found = buffer(sizes.batch * sizes.length * sizes.fused_width());
     let out = Shared::new(&mut found);
-    spread(sizes.batch * sizes.groups, |part| {
-        let (sequence, group) = (part / sizes.groups, part % sizes.groups);
-        let members = sizes.heads / sizes.groups;
+    spread(sizes.batch * sizes.kv_heads, |part| {
+        let (sequence, group) = (part / sizes.kv_heads, part % sizes.kv_heads);
+        let members = sizes.heads / sizes.kv_heads;
         for member in 0..members {
             head_gradients(state, values(&gradient), &out, sequence * sizes.heads + group * members + member);
         }
@@ -237,7 +237,7 @@ fn head_gradients(state: &State, gradient: &[f32], out: &Shared<'_>, part: usize
     let sizes = &state.sizes;
     let (sequence, head) = (part / sizes.heads, part % sizes.heads);
     let (width, mixed_width, length) = (sizes.fused_width(), sizes.mixed_width(), sizes.length);
-    let members = sizes.heads / sizes.groups;
+    let members = sizes.heads / sizes.kv_heads;
     let fused = values(&state.fused);
     let mut kept = &values(&state.weights)[part * length * length..][..length * length];
     let [query_at, key_at, value_at] = sizes.places(part);

@@ -12,33 +12,33 @@ use super::vector::{exp, fma, largest, sum_of, vectorised};
 const ALONE: usize = 100_000;
 
 /// Puts the new positions' keys and values behind the `filled` that are kept, in place where nobody else holds them, and
-/// mixes the values of each new position. `joined` is `[1, new, (heads + 2 × groups) × head_width]`, `kept`
-/// `[1, places, 2 × groups × head_width]`. Returns the mixed values `[1, new, heads × head_width]`, and what is kept.
+/// mixes the values of each new position. `qkv` is `[1, new, (heads + 2 × kv_heads) × head_width]`, `kept`
+/// `[1, places, 2 × kv_heads × head_width]`. Returns the mixed values `[1, new, heads × head_width]`, and what is kept.
 pub(super) fn forward(
-    joined: FlexTensor,
+    qkv: FlexTensor,
     kept: FlexTensor,
     filled: usize,
     heads: usize,
-    groups: usize,
+    kv_heads: usize,
 ) -> (FlexTensor, FlexTensor) {
-    let joined = contiguous(joined);
-    let (new, width) = (joined.shape()[1], joined.shape()[2]);
-    let size = width / (heads + 2 * groups);
-    let (query_width, kept_width) = (heads * size, 2 * groups * size);
-    let data = values(&joined);
+    let qkv = contiguous(qkv);
+    let (new, width) = (qkv.shape()[1], qkv.shape()[2]);
+    let size = width / (heads + 2 * kv_heads);
+    let (query_width, kept_width) = (heads * size, 2 * kv_heads * size);
+    let data = values(&qkv);
     let mut kept = owned(kept);
     for (position, row) in data.chunks_exact(width).enumerate() {
         let place = (filled + position) * kept_width;
         kept.storage_mut()[place..place + kept_width].copy_from_slice(&row[query_width..]);
     }
-    let mut mixed = buffer(new * query_width);
-    let out = Shared::new(&mut mixed);
+    let mut z = buffer(new * query_width);
+    let out = Shared::new(&mut z);
     let rows = values(&kept);
     let scale = 1.0 / (size as f32).sqrt();
     let work = |head: usize| {
-        let group = head * groups / heads;
+        let group = head * kv_heads / heads;
         let mut scores = buffer(filled + new);
-        let (keys, values) = (&rows[group * size..], &rows[(groups + group) * size..]);
+        let (keys, values) = (&rows[group * size..], &rows[(kv_heads + group) * size..]);
         // Later places weigh 0, and 0 times what is no number is none.
         let mut later = vec![0.0; size];
         for position in (0..new).rev() {
@@ -59,7 +59,7 @@ pub(super) fn forward(
     } else {
         spread(heads, work);
     }
-    (tensor(mixed, [1, new, query_width]), kept)
+    (tensor(z, [1, new, query_width]), kept)
 }
 
 vectorised! {

@@ -49,11 +49,11 @@ impl DropoutMask {
 
     /// Two numbers of the row's own: SplitMix64 (Steele, Lea & Flood 2014).
     fn key(&self, row: usize) -> [u32; 2] {
-        let mut mixed = self.seed.wrapping_add((row as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^= mixed >> 31;
-        [mixed as u32, (mixed >> 32) as u32]
+        let mut z = self.seed.wrapping_add((row as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^= z >> 31;
+        [z as u32, (z >> 32) as u32]
     }
 }
 

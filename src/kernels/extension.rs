@@ -36,7 +36,7 @@ pub trait Kernels: Backend {
     fn fused_attention(
         fused: FloatTensor<Self>,
         heads: usize,
-        groups: usize,
+        kv_heads: usize,
         mask: Option<DropoutMask>,
     ) -> FloatTensor<Self>;
     fn fused_dropout(x: FloatTensor<Self>, mask: DropoutMask) -> FloatTensor<Self>;
@@ -49,7 +49,7 @@ pub trait Kernels: Backend {
         epsilon: f32,
     ) -> FloatTensor<Self>;
     fn fused_rotation(
-        joined: FloatTensor<Self>,
+        qkv: FloatTensor<Self>,
         cosine: FloatTensor<Self>,
         sine: FloatTensor<Self>,
         heads: usize,
@@ -70,17 +70,17 @@ pub trait Kernels: Backend {
 pub trait UngradedKernels: Backend {
     /// The mixed values, and the weights.
     fn fused_traced_attention(
-        joined: FloatTensor<Self>,
+        qkv: FloatTensor<Self>,
         heads: usize,
-        groups: usize,
+        kv_heads: usize,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
     /// The mixed values, and what is kept.
     fn fused_cached_attention(
-        joined: FloatTensor<Self>,
+        qkv: FloatTensor<Self>,
         kept: FloatTensor<Self>,
         filled: usize,
         heads: usize,
-        groups: usize,
+        kv_heads: usize,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
     /// The new weight, first moment and second moment.
     fn fused_adamw(
@@ -94,18 +94,18 @@ pub trait UngradedKernels: Backend {
 }
 
 impl UngradedKernels for Flex {
-    fn fused_traced_attention(joined: FlexTensor, heads: usize, groups: usize) -> (FlexTensor, FlexTensor) {
-        attention::traced(joined, heads, groups)
+    fn fused_traced_attention(qkv: FlexTensor, heads: usize, kv_heads: usize) -> (FlexTensor, FlexTensor) {
+        attention::traced(qkv, heads, kv_heads)
     }
 
     fn fused_cached_attention(
-        joined: FlexTensor,
+        qkv: FlexTensor,
         kept: FlexTensor,
         filled: usize,
         heads: usize,
-        groups: usize,
+        kv_heads: usize,
     ) -> (FlexTensor, FlexTensor) {
-        cached::forward(joined, kept, filled, heads, groups)
+        cached::forward(qkv, kept, filled, heads, kv_heads)
     }
 
     fn fused_adamw(
@@ -136,8 +136,8 @@ impl Kernels for Flex {
         linear::forward(&Inputs::new(x, weight, false), Onto::Residual(residual))
     }
 
-    fn fused_attention(fused: FlexTensor, heads: usize, groups: usize, mask: Option<DropoutMask>) -> FlexTensor {
-        attention::forward(fused, heads, groups, mask, false).0
+    fn fused_attention(fused: FlexTensor, heads: usize, kv_heads: usize, mask: Option<DropoutMask>) -> FlexTensor {
+        attention::forward(fused, heads, kv_heads, mask, false).0
     }
 
     fn fused_dropout(x: FlexTensor, mask: DropoutMask) -> FlexTensor {
@@ -152,8 +152,8 @@ impl Kernels for Flex {
         norm::forward(x, gain, Some(bias), epsilon, true).0
     }
 
-    fn fused_rotation(joined: FlexTensor, cosine: FlexTensor, sine: FlexTensor, heads: usize) -> FlexTensor {
-        Turn::new(cosine, sine, heads).apply(joined, false)
+    fn fused_rotation(qkv: FlexTensor, cosine: FlexTensor, sine: FlexTensor, heads: usize) -> FlexTensor {
+        Turn::new(cosine, sine, heads).apply(qkv, false)
     }
 
     fn fused_activation(x: FlexTensor, activation: Activation) -> FlexTensor {
@@ -226,12 +226,12 @@ impl<C: CheckpointStrategy> Kernels for Autodiff<Flex, C> {
     fn fused_attention(
         fused: FloatTensor<Self>,
         heads: usize,
-        groups: usize,
+        kv_heads: usize,
         mask: Option<DropoutMask>,
     ) -> FloatTensor<Self> {
         let (fused, node) = fused.into_parts();
-        let (mixed, state) = attention::forward(fused, heads, groups, mask, true);
-        record::<C, _, 1>([node], mixed, state, |state, gradient, [_]| {
+        let (z, state) = attention::forward(fused, heads, kv_heads, mask, true);
+        record::<C, _, 1>([node], z, state, |state, gradient, [_]| {
             [state.map(|state| attention::backward(&state, gradient))]
         })
     }
@@ -267,14 +267,14 @@ impl<C: CheckpointStrategy> Kernels for Autodiff<Flex, C> {
     }
 
     fn fused_rotation(
-        joined: FloatTensor<Self>,
+        qkv: FloatTensor<Self>,
         cosine: FloatTensor<Self>,
         sine: FloatTensor<Self>,
         heads: usize,
     ) -> FloatTensor<Self> {
-        let ((joined, node), (cosine, _), (sine, _)) = (joined.into_parts(), cosine.into_parts(), sine.into_parts());
+        let ((qkv, node), (cosine, _), (sine, _)) = (qkv.into_parts(), cosine.into_parts(), sine.into_parts());
         let turn = Turn::new(cosine, sine, heads);
-        let turned = turn.apply(joined, false);
+        let turned = turn.apply(qkv, false);
         record::<C, _, 1>([node], turned, turn, |turn, gradient, [_]| [Some(turn.apply(gradient, true))])
     }
 

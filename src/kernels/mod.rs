@@ -99,29 +99,29 @@ pub fn cross_entropy(logits: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
     Tensor::from_dispatch(Dispatch::fused_cross_entropy(logits.into_dispatch(), targets.into_dispatch()))
 }
 
-/// Causal attention. `joined` is `[batch, position, (heads + 2 × groups) × head_width]`: the query heads, then the key
-/// heads, then the value heads, of which there may be fewer (`groups` divides `heads`). The result is
+/// Causal attention. `qkv` is `[batch, position, (heads + 2 × kv_heads) × head_width]`: the query heads, then the key
+/// heads, then the value heads, of which there may be fewer (`kv_heads` divides `heads`). The result is
 /// `[batch, position, heads × head_width]`. `mask` drops out of the weights, `[batch, head, query, key]`. `None` on a
 /// device without it, where [`attend`](crate::model::attend) serves.
 #[must_use]
 pub fn causal_attention(
-    joined: &Tensor<3>,
+    qkv: &Tensor<3>,
     heads: usize,
-    groups: usize,
+    kv_heads: usize,
     mask: Option<DropoutMask>,
 ) -> Option<Tensor<3>> {
-    is_ours(joined)
-        .then(|| Tensor::from_dispatch(Dispatch::fused_attention(joined.clone().into_dispatch(), heads, groups, mask)))
+    is_ours(qkv)
+        .then(|| Tensor::from_dispatch(Dispatch::fused_attention(qkv.clone().into_dispatch(), heads, kv_heads, mask)))
 }
 
 /// As [`causal_attention`] without dropout, and the weights, `[batch, head, query, key]`. Outside of any graph.
 #[must_use]
-pub fn traced_attention(joined: &Tensor<3>, heads: usize, groups: usize) -> Option<(Tensor<3>, Tensor<4>)> {
-    if !is_ours(joined) || joined.device().is_autodiff() {
+pub fn traced_attention(qkv: &Tensor<3>, heads: usize, kv_heads: usize) -> Option<(Tensor<3>, Tensor<4>)> {
+    if !is_ours(qkv) || qkv.device().is_autodiff() {
         return None;
     }
-    let (mixed, weights) = Dispatch::fused_traced_attention(joined.clone().into_dispatch(), heads, groups);
-    Some((Tensor::from_dispatch(mixed), Tensor::from_dispatch(weights)))
+    let (z, weights) = Dispatch::fused_traced_attention(qkv.clone().into_dispatch(), heads, kv_heads);
+    Some((Tensor::from_dispatch(z), Tensor::from_dispatch(weights)))
 }
 
 /// Each number dropped or grown as the mask says.
@@ -134,36 +134,36 @@ pub fn dropout<const D: usize>(x: Tensor<D>, mask: DropoutMask) -> Tensor<D> {
 }
 
 /// As [`causal_attention`] of new positions that come after the `filled` whose keys and values are `kept`,
-/// `[1, places, 2 × groups × head_width]`; theirs are put behind. One sequence, outside of any graph.
+/// `[1, places, 2 × kv_heads × head_width]`; theirs are put behind. One sequence, outside of any graph.
 #[must_use]
 pub fn cached_attention(
-    joined: &Tensor<3>,
+    qkv: &Tensor<3>,
     kept: &mut Tensor<3>,
     filled: usize,
     heads: usize,
-    groups: usize,
+    kv_heads: usize,
 ) -> Option<Tensor<3>> {
-    if !is_ours(joined) || joined.device().is_autodiff() {
+    if !is_ours(qkv) || qkv.device().is_autodiff() {
         return None;
     }
     // Taken out, so that it is held only once and can be written in place.
-    let empty = Tensor::empty([0, 0, 0], &joined.device());
-    let (joined, old) = (joined.clone().into_dispatch(), std::mem::replace(kept, empty).into_dispatch());
-    let (mixed, new) = Dispatch::fused_cached_attention(joined, old, filled, heads, groups);
+    let empty = Tensor::empty([0, 0, 0], &qkv.device());
+    let (qkv, old) = (qkv.clone().into_dispatch(), std::mem::replace(kept, empty).into_dispatch());
+    let (z, new) = Dispatch::fused_cached_attention(qkv, old, filled, heads, kv_heads);
     *kept = Tensor::from_dispatch(new);
-    Some(Tensor::from_dispatch(mixed))
+    Some(Tensor::from_dispatch(z))
 }
 
 /// The first `heads` heads of each position turned by its place, the others as they are: value `i` of a head's first half
-/// and value `i` of its second are a pair. `joined` is `[batch, position, width]`, `cosine` and `sine` are
+/// and value `i` of its second are a pair. `qkv` is `[batch, position, width]`, `cosine` and `sine` are
 /// `[position, head_width / 2]` and take no gradient.
 #[must_use]
-pub fn rotate(joined: Tensor<3>, cosine: Tensor<2>, sine: Tensor<2>, heads: usize) -> Tensor<3> {
-    if !is_ours(&joined) {
-        return plain::rotate(joined, cosine, sine, heads);
+pub fn rotate(qkv: Tensor<3>, cosine: Tensor<2>, sine: Tensor<2>, heads: usize) -> Tensor<3> {
+    if !is_ours(&qkv) {
+        return plain::rotate(qkv, cosine, sine, heads);
     }
-    let (joined, cosine, sine) = (joined.into_dispatch(), cosine.into_dispatch(), sine.into_dispatch());
-    Tensor::from_dispatch(Dispatch::fused_rotation(joined, cosine, sine, heads))
+    let (qkv, cosine, sine) = (qkv.into_dispatch(), cosine.into_dispatch(), sine.into_dispatch());
+    Tensor::from_dispatch(Dispatch::fused_rotation(qkv, cosine, sine, heads))
 }
 
 /// Layer norm over the last axis. `gain` and `bias` are `[width]`.

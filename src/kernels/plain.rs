@@ -43,16 +43,16 @@ pub fn dropout<const D: usize>(x: Tensor<D>, mask: DropoutMask) -> Tensor<D> {
 }
 
 #[must_use]
-pub fn rotate(joined: Tensor<3>, cosine: Tensor<2>, sine: Tensor<2>, heads: usize) -> Tensor<3> {
-    let ([batch, length, width], half) = (joined.dims(), cosine.dims()[1]);
+pub fn rotate(qkv: Tensor<3>, cosine: Tensor<2>, sine: Tensor<2>, heads: usize) -> Tensor<3> {
+    let ([batch, length, width], half) = (qkv.dims(), cosine.dims()[1]);
     let turned = heads * 2 * half;
-    let x = joined.clone().narrow(2, 0, turned).reshape([batch, length, heads, 2 * half]);
+    let x = qkv.clone().narrow(2, 0, turned).reshape([batch, length, heads, 2 * half]);
     let (first, second) = (x.clone().narrow(3, 0, half), x.narrow(3, half, half));
     let [cosine, sine] = [cosine, sine].map(|table| table.reshape([1, length, 1, half]));
     let turned_first = first.clone() * cosine.clone() - second.clone() * sine.clone();
     let turned_second = second * cosine + first * sine;
     let x = Tensor::cat(vec![turned_first, turned_second], 3).reshape([batch, length, turned]);
-    Tensor::cat(vec![x, joined.narrow(2, turned, width - turned)], 2)
+    Tensor::cat(vec![x, qkv.narrow(2, turned, width - turned)], 2)
 }
 
 #[must_use]

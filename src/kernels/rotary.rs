@@ -23,15 +23,15 @@ impl Turn {
         Self { cosine: contiguous(cosine), sine: contiguous(sine), heads }
     }
 
-    /// The first heads of each position turned forth, or `back`, which is also what becomes of their gradient. `joined` is
+    /// The first heads of each position turned forth, or `back`, which is also what becomes of their gradient. `qkv` is
     /// `[batch, position, width]`.
-    pub(super) fn apply(&self, joined: FlexTensor, back: bool) -> FlexTensor {
-        let mut joined = owned(joined);
-        let (shape, half) = (joined.shape(), self.cosine.shape()[1]);
+    pub(super) fn apply(&self, qkv: FlexTensor, back: bool) -> FlexTensor {
+        let mut qkv = owned(qkv);
+        let (shape, half) = (qkv.shape(), self.cosine.shape()[1]);
         let (rows, length, width) = (shape[0] * shape[1], shape[1], shape[2]);
         let turned = self.heads * 2 * half;
         assert!(turned <= width && length <= self.cosine.shape()[0], "{turned} of {width}, {length} places");
-        let places = Shared::new(joined.storage_mut());
+        let places = Shared::new(qkv.storage_mut());
         spread(rows.div_ceil(ROWS), |part| {
             for row in part * ROWS..rows.min((part + 1) * ROWS) {
                 let angles = row % length * half;
@@ -41,7 +41,7 @@ impl Turn {
                 turn(heads, cosine, sine, if back { -1.0 } else { 1.0 });
             }
         });
-        joined
+        qkv
     }
 }
 

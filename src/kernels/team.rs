@@ -233,8 +233,8 @@ impl Team {
         loop {
             let state = self.wait_for_job_after(seen);
             seen = state / NEXT_JOB;
-            let joined = self.state.compare_exchange(state, state + 1, Ordering::AcqRel, Ordering::Relaxed);
-            if joined.is_err() {
+            let qkv = self.state.compare_exchange(state, state + 1, Ordering::AcqRel, Ordering::Relaxed);
+            if qkv.is_err() {
                 // Another helper joined first, or the job was closed: look again.
                 seen = seen.wrapping_sub(1);
                 continue;

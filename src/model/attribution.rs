@@ -45,7 +45,7 @@ impl Gpt {
             values_of(x.clone().slice([0..1, position..position + 1, 0..width]))
         };
         let stream = |x: &Option<Tensor<3>>| row(x.as_ref().expect(whole));
-        let last = stream(&trace.layers.last().expect(whole).after);
+        let last = stream(&trace.layers.last().expect(whole).resid_post);
         let direction = self.direction(&last, token);
         let along = |part: &[f32]| dot(part, &direction.weights);
         let mut parts = LogitParts {
@@ -55,16 +55,17 @@ impl Gpt {
             biases: direction.constant,
         };
         for (block, layer) in self.blocks.iter().zip(&trace.layers) {
-            let (mixed, middle, after) = (stream(&layer.mixed), stream(&layer.middle), stream(&layer.after));
-            let (attention, width) = (&block.attention, middle.len());
+            let (z, resid_mid, resid_post) = (stream(&layer.z), stream(&layer.resid_mid), stream(&layer.resid_post));
+            let (attention, width) = (&block.attention, resid_mid.len());
             let projection = values_of(attention.projection.weight.val()); // [heads × head_width, width]
             // What a unit of each of the mixed values adds to the logit.
             let worth: Vec<f32> = projection.chunks_exact(width).map(along).collect();
             let size = attention.head_width();
-            let heads = mixed.chunks_exact(size).zip(worth.chunks_exact(size)).map(|(z, worth)| dot(z, worth));
+            let heads = z.chunks_exact(size).zip(worth.chunks_exact(size)).map(|(z, worth)| dot(z, worth));
             parts.heads.push(heads.collect());
             parts.biases += attention.projection.bias.as_ref().map_or(0.0, |bias| along(&values_of(bias.val())));
-            let wrote: Vec<f32> = after.iter().zip(&middle).map(|(after, middle)| after - middle).collect();
+            let wrote: Vec<f32> =
+                resid_post.iter().zip(&resid_mid).map(|(resid_post, resid_mid)| resid_post - resid_mid).collect();
             parts.mlps.push(along(&wrote));
         }
         parts

@@ -5,7 +5,7 @@ use burn::tensor::{Device, Tensor};
 /// The keys and values of one sequence, for a model's validation form. Belongs to the weights that filled it.
 #[derive(Debug, Clone)]
 pub struct Cache {
-    /// Of each layer, `[1, context, 2 × groups × head_width]`, of which the first `length` places are filled.
+    /// Of each layer, `[1, context, 2 × kv_heads × head_width]`, of which the first `length` places are filled.
     layers: Vec<Tensor<3>>,
     length: usize,
 }
@@ -39,7 +39,7 @@ impl Cache {
 }
 
 impl Kept<'_> {
-    /// Puts the new positions' keys and values, `[1, position, 2 × groups × head_width]`, behind those that are there, and
+    /// Puts the new positions' keys and values, `[1, position, 2 × kv_heads × head_width]`, behind those that are there, and
     /// gives all of them.
     pub(super) fn append(self, new: Tensor<3>) -> Tensor<3> {
         let Self { keys_values, filled } = self;

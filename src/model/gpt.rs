@@ -46,13 +46,13 @@ pub(super) struct Block {
 
 #[derive(Module, Debug)]
 pub(super) struct Attention {
-    pub(super) query_key_value: Linear, // [width, (heads + 2 × groups) × head_width]
+    pub(super) query_key_value: Linear, // [width, (heads + 2 × kv_heads) × head_width]
     pub(super) projection: Linear,      // [width, width]
     pub(super) weights_dropout: Dropout,
     pub(super) output_dropout: Dropout,
     pub(super) heads: usize,
-    /// Key/value heads, each for `heads / groups` query heads.
-    pub(super) groups: usize,
+    /// Key/value heads, each for `heads / kv_heads` query heads.
+    pub(super) kv_heads: usize,
 }
 
 #[derive(Module, Debug)]
@@ -87,7 +87,7 @@ impl Gpt {
     /// An empty cache for at most `context` positions.
     #[must_use]
     pub fn cache(&self, context: usize) -> Cache {
-        let widths = self.blocks.iter().map(|block| 2 * block.attention.groups * block.attention.head_width());
+        let widths = self.blocks.iter().map(|block| 2 * block.attention.kv_heads * block.attention.head_width());
         Cache::new(context, widths, &self.token_embedding.weight.device())
     }
 
@@ -129,13 +129,13 @@ impl Block {
         kept: Option<Kept<'_>>,
     ) -> Tensor<3> {
         let normed = self.attention_norm.forward(x.clone());
-        let middle = self.attention.forward(normed, x, rotation, trace.as_deref_mut(), kept);
-        let after = self.mlp.forward(self.mlp_norm.forward(middle.clone()), middle.clone());
+        let resid_mid = self.attention.forward(normed, x, rotation, trace.as_deref_mut(), kept);
+        let resid_post = self.mlp.forward(self.mlp_norm.forward(resid_mid.clone()), resid_mid.clone());
         if let Some(trace) = trace {
             let layer = trace.layer();
-            (layer.middle, layer.after) = (Some(middle), Some(after.clone()));
+            (layer.resid_mid, layer.resid_post) = (Some(resid_mid), Some(resid_post.clone()));
         }
-        after
+        resid_post
     }
 }
 
@@ -149,80 +149,80 @@ impl Attention {
         mut trace: Option<&mut Trace>,
         kept: Option<Kept<'_>>,
     ) -> Tensor<3> {
-        let (heads, groups) = (self.heads, self.groups);
-        let joined = linear(&self.query_key_value, x); // [batch, position, (heads + 2 × groups) × head_width]
-        let joined = match rotation {
-            Some(rotation) => rotation.turn(joined, heads + groups),
-            None => joined,
+        let (heads, kv_heads) = (self.heads, self.kv_heads);
+        let qkv = linear(&self.query_key_value, x); // [batch, position, (heads + 2 × kv_heads) × head_width]
+        let qkv = match rotation {
+            Some(rotation) => rotation.turn(qkv, heads + kv_heads),
+            None => qkv,
         };
-        let mixed = match kept {
-            Some(kept) => self.mix_cached(joined, kept, trace.as_deref_mut()),
-            None => self.mix(joined, trace.as_deref_mut()), // [batch, position, heads × head_width]
+        let z = match kept {
+            Some(kept) => self.mix_cached(qkv, kept, trace.as_deref_mut()),
+            None => self.mix(qkv, trace.as_deref_mut()), // [batch, position, heads × head_width]
         };
         if let Some(trace) = trace {
-            trace.layer().mixed = Some(mixed.clone());
+            trace.layer().z = Some(z.clone());
         }
-        add_linear(residual, &self.projection, mixed, &self.output_dropout)
+        add_linear(residual, &self.projection, z, &self.output_dropout)
     }
 
-    fn mix(&self, joined: Tensor<3>, mut trace: Option<&mut Trace>) -> Tensor<3> {
-        let (heads, groups) = (self.heads, self.groups);
+    fn mix(&self, qkv: Tensor<3>, mut trace: Option<&mut Trace>) -> Tensor<3> {
+        let (heads, kv_heads) = (self.heads, self.kv_heads);
         if let Some(trace) = trace.as_deref_mut() {
             if trace.only_watches()
-                && let Some((mixed, pattern)) = kernels::traced_attention(&joined, heads, groups)
+                && let Some((z, pattern)) = kernels::traced_attention(&qkv, heads, kv_heads)
             {
                 trace.record(None, pattern);
-                return mixed;
+                return z;
             }
         } else {
-            let mask = DropoutMask::draw(self.weights_dropout.prob, &joined.device());
-            if let Some(mixed) = kernels::causal_attention(&joined, heads, groups, mask) {
-                return mixed;
+            let mask = DropoutMask::draw(self.weights_dropout.prob, &qkv.device());
+            if let Some(z) = kernels::causal_attention(&qkv, heads, kv_heads, mask) {
+                return z;
             }
         }
-        let [query, keys_values] = split(joined, heads, groups);
-        attend(query, keys_values, heads, groups, trace, |pattern| self.weights_dropout.forward(pattern))
+        let [query, keys_values] = split(qkv, heads, kv_heads);
+        attend(query, keys_values, heads, kv_heads, trace, |pattern| self.weights_dropout.forward(pattern))
     }
 
     /// As [`mix`](Self::mix) for positions that come after those whose keys and values are kept: a batch of one.
-    fn mix_cached(&self, joined: Tensor<3>, kept: Kept<'_>, trace: Option<&mut Trace>) -> Tensor<3> {
-        let (heads, groups) = (self.heads, self.groups);
+    fn mix_cached(&self, qkv: Tensor<3>, kept: Kept<'_>, trace: Option<&mut Trace>) -> Tensor<3> {
+        let (heads, kv_heads) = (self.heads, self.kv_heads);
         if trace.is_none()
-            && let Some(mixed) = kernels::cached_attention(&joined, kept.keys_values, kept.filled, heads, groups)
+            && let Some(z) = kernels::cached_attention(&qkv, kept.keys_values, kept.filled, heads, kv_heads)
         {
-            return mixed;
+            return z;
         }
-        let [query, new] = split(joined, heads, groups);
-        attend(query, kept.append(new), heads, groups, trace, |pattern| pattern)
+        let [query, new] = split(qkv, heads, kv_heads);
+        attend(query, kept.append(new), heads, kv_heads, trace, |pattern| pattern)
     }
 }
 
 /// The query heads of each position, and its key and value heads: `[batch, position, heads × head_width]` and
-/// `[batch, position, 2 × groups × head_width]`.
-pub fn split(joined: Tensor<3>, heads: usize, groups: usize) -> [Tensor<3>; 2] {
-    let width = joined.dims()[2];
-    let queries = width / (heads + 2 * groups) * heads;
-    [joined.clone().narrow(2, 0, queries), joined.narrow(2, queries, width - queries)]
+/// `[batch, position, 2 × kv_heads × head_width]`.
+pub fn split(qkv: Tensor<3>, heads: usize, kv_heads: usize) -> [Tensor<3>; 2] {
+    let width = qkv.dims()[2];
+    let queries = width / (heads + 2 * kv_heads) * heads;
+    [qkv.clone().narrow(2, 0, queries), qkv.narrow(2, queries, width - queries)]
 }
 
 /// Causal attention with its weights in sight (Vaswani et al. 2017, section 3.2): each query takes from the values up to
 /// its own place in proportion to `softmax(query · key / √head_width)`; the queries are of the last places. Of keys and
-/// values there are `groups` heads, each for `heads / groups` query heads. `trace` sees the weights, `drop` gives those that
+/// values there are `kv_heads` heads, each for `heads / kv_heads` query heads. `trace` sees the weights, `drop` gives those that
 /// are used. Shapes as [`split`] gives them; the result is `[batch, query, heads × head_width]`.
 pub fn attend(
     query: Tensor<3>,
     keys_values: Tensor<3>,
     heads: usize,
-    groups: usize,
+    kv_heads: usize,
     trace: Option<&mut Trace>,
     drop: impl FnOnce(Tensor<4>) -> Tensor<4>,
 ) -> Tensor<3> {
     let ([batch, queries, width], length) = (query.dims(), keys_values.dims()[1]);
     let size = width / heads;
     let query = query.reshape([batch, queries, heads, size]).swap_dims(1, 2); // [batch, head, query, head_width]
-    let [key, value] = [0, groups * size].map(|first| {
-        let part = keys_values.clone().narrow(2, first, groups * size).reshape([batch, length, groups, 1, size]);
-        let repeated = part.repeat_dim(3, heads / groups).reshape([batch, length, heads, size]);
+    let [key, value] = [0, kv_heads * size].map(|first| {
+        let part = keys_values.clone().narrow(2, first, kv_heads * size).reshape([batch, length, kv_heads, 1, size]);
+        let repeated = part.repeat_dim(3, heads / kv_heads).reshape([batch, length, heads, size]);
         repeated.swap_dims(1, 2) // [batch, head, key, head_width]
     });
     let scores = query.matmul(key.transpose()) / (size as f64).sqrt(); // [batch, head, query, key]

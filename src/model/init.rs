@@ -30,17 +30,17 @@ impl Gpt {
         let position_embedding = learned.then(|| draw.embedding(recipe.context, width));
         let blocks = (0..recipe.layers)
             .map(|layer| {
-                let (heads, groups) = recipe.head_counts(layer);
-                let [joined, mixed] = [heads + 2 * groups, heads].map(|heads| heads * recipe.head_width());
+                let (heads, kv_heads) = recipe.head_counts(layer);
+                let [qkv, z] = [heads + 2 * kv_heads, heads].map(|heads| heads * recipe.head_width());
                 Block {
                     attention_norm: draw.norm(recipe),
                     attention: Attention {
-                        query_key_value: draw.linear(width, joined, DEVIATION, biases.query_key_value),
-                        projection: draw.linear(mixed, width, residual, biases.projection),
+                        query_key_value: draw.linear(width, qkv, DEVIATION, biases.query_key_value),
+                        projection: draw.linear(z, width, residual, biases.projection),
                         weights_dropout: dropout(recipe),
                         output_dropout: dropout(recipe),
                         heads,
-                        groups,
+                        kv_heads,
                     },
                     mlp_norm: draw.norm(recipe),
                     mlp: Mlp {

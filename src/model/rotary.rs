@@ -31,9 +31,9 @@ impl Rotation {
         Some(Self { cosine: table(f32::cos), sine: table(f32::sin) })
     }
 
-    /// The first `heads` heads of each position turned by its place, the others as they are. `joined` is
+    /// The first `heads` heads of each position turned by its place, the others as they are. `qkv` is
     /// `[batch, position, (heads + others) × head_width]`.
-    pub(super) fn turn(&self, joined: Tensor<3>, heads: usize) -> Tensor<3> {
-        kernels::rotate(joined, self.cosine.clone(), self.sine.clone(), heads)
+    pub(super) fn turn(&self, qkv: Tensor<3>, heads: usize) -> Tensor<3> {
+        kernels::rotate(qkv, self.cosine.clone(), self.sine.clone(), heads)
     }
 }

@@ -60,28 +60,31 @@ impl Gpt {
     #[must_use]
     pub fn pruned(mut self, layer: usize, heads: &[usize]) -> Self {
         let attention = &mut self.blocks[layer].attention;
-        let (size, shared) = (attention.head_width(), attention.heads / attention.groups);
+        let (size, shared) = (attention.head_width(), attention.heads / attention.kv_heads);
         let stays = |head: &usize| !heads.contains(head);
         let queries: Vec<usize> = (0..attention.heads).filter(stays).collect();
-        let groups: Vec<usize> = (0..attention.groups).filter(|group| stays(&(group * shared))).collect();
-        assert!(!queries.is_empty() && queries.len() == groups.len() * shared, "whole groups of heads are pruned");
+        let kv_heads: Vec<usize> = (0..attention.kv_heads).filter(|group| stays(&(group * shared))).collect();
+        assert!(!queries.is_empty() && queries.len() == kv_heads.len() * shared, "whole kv_heads of heads are pruned");
         let columns = |heads: &[usize], first: usize| -> Vec<i64> {
             heads.iter().flat_map(|head| (0..size).map(move |value| ((first + head) * size + value) as i64)).collect()
         };
         let kept = columns(&queries, 0);
-        let joined =
-            [kept.clone(), columns(&groups, attention.heads), columns(&groups, attention.heads + attention.groups)];
+        let qkv = [
+            kept.clone(),
+            columns(&kv_heads, attention.heads),
+            columns(&kv_heads, attention.heads + attention.kv_heads),
+        ];
         let device = attention.projection.weight.device();
         let indices = |places: Vec<i64>| {
             let length = places.len();
             Tensor::<1, Int>::from_data(TensorData::new(places, [length]), &device)
         };
-        let (joined, kept) = (indices(joined.concat()), indices(kept));
+        let (qkv, kept) = (indices(qkv.concat()), indices(kept));
         let query_key_value = &mut attention.query_key_value;
-        query_key_value.weight = Param::from_tensor(query_key_value.weight.val().select(1, joined.clone()));
-        query_key_value.bias = query_key_value.bias.take().map(|bias| Param::from_tensor(bias.val().select(0, joined)));
+        query_key_value.weight = Param::from_tensor(query_key_value.weight.val().select(1, qkv.clone()));
+        query_key_value.bias = query_key_value.bias.take().map(|bias| Param::from_tensor(bias.val().select(0, qkv)));
         attention.projection.weight = Param::from_tensor(attention.projection.weight.val().select(0, kept));
-        (attention.heads, attention.groups) = (queries.len(), groups.len());
+        (attention.heads, attention.kv_heads) = (queries.len(), kv_heads.len());
         self
     }
 

@@ -21,11 +21,11 @@ pub struct LayerTrace {
     /// `blocks.{layer}.attn.pattern`: after softmax, cuts made, `[batch, head, query, key]`.
     pub pattern: Tensor<4>,
     /// `blocks.{layer}.attn.z`, heads side by side: `[batch, position, heads × head_width]`.
-    pub mixed: Option<Tensor<3>>,
+    pub z: Option<Tensor<3>>,
     /// `blocks.{layer}.hook_resid_mid`, `[batch, position, width]`.
-    pub middle: Option<Tensor<3>>,
+    pub resid_mid: Option<Tensor<3>>,
     /// `blocks.{layer}.hook_resid_post`, `[batch, position, width]`.
-    pub after: Option<Tensor<3>>,
+    pub resid_post: Option<Tensor<3>>,
 }
 
 /// A weight that becomes zero.
@@ -72,7 +72,7 @@ impl Trace {
     }
 
     pub(super) fn record(&mut self, scores: Option<Tensor<4>>, pattern: Tensor<4>) {
-        self.layers.push(LayerTrace { scores, pattern, mixed: None, middle: None, after: None });
+        self.layers.push(LayerTrace { scores, pattern, z: None, resid_mid: None, resid_post: None });
     }
 
     /// The layer that is being passed through.

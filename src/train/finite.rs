@@ -53,12 +53,12 @@ pub(super) fn in_trace(model: &Gpt, trace: &Trace) -> NonFinite {
                 rows.enumerate().position(|(query, row)| !all_finite(&row[..=query.min(keys - 1)]))
             };
             let attention = (0..heads).filter_map(query).min();
-            let attention = attention.or_else(|| stream(&block.mixed)).or_else(|| stream(&block.middle));
-            found(Stage::Attention(layer), attention).or_else(|| found(Stage::Mlp(layer), stream(&block.after)))
+            let attention = attention.or_else(|| stream(&block.z)).or_else(|| stream(&block.resid_mid));
+            found(Stage::Attention(layer), attention).or_else(|| found(Stage::Mlp(layer), stream(&block.resid_post)))
         })
     };
     let end = || {
-        let last = trace.layers.last().and_then(|layer| layer.after.clone());
+        let last = trace.layers.last().and_then(|layer| layer.resid_post.clone());
         let norm = last.clone().and_then(|last| first_row(model.normed(last)));
         found(Stage::FinalNorm, norm).unwrap_or_else(|| {
             let position = last.and_then(|last| first_row(model.unembed(last))).unwrap_or(0);

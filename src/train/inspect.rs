@@ -53,7 +53,7 @@ impl Seen<'_> {
         let rollout = wants.rollout.then(|| rollout(&trace));
         let last = row(&logits, positions - 1);
         // What is no number at a position stays none up to the last stream there.
-        let stream = trace.layers.last().and_then(|layer| layer.after.clone()).map(values_of).unwrap_or_default();
+        let stream = trace.layers.last().and_then(|layer| layer.resid_post.clone()).map(values_of).unwrap_or_default();
         let non_finite = (!all_finite(&stream) || !all_finite(&last)).then(|| in_trace(self.model, &trace));
         let attention = Arc::new(self.snapshot(probe, trace));
         Look {
@@ -178,7 +178,7 @@ impl Seen<'_> {
 
     /// The prediction from the embedding alone, and after each layer.
     fn lens(&self, trace: &Trace) -> Lens {
-        let streams = trace.embedding.iter().chain(trace.layers.iter().filter_map(|layer| layer.after.as_ref()));
+        let streams = trace.embedding.iter().chain(trace.layers.iter().filter_map(|layer| layer.resid_post.as_ref()));
         let mut likeliest_of = Vec::new();
         let mut positions = 0;
         for stream in streams {
@@ -229,7 +229,7 @@ pub fn likeliest(logits: &[f32]) -> Vec<(u32, f32)> {
 /// What the parts of a model write on average: `[layer]`, heads side by side `[heads × head_width]`, and MLPs `[width]`.
 #[derive(Debug, Clone)]
 pub struct Means {
-    mixed: Vec<Vec<f32>>,
+    z: Vec<Vec<f32>>,
     mlps: Vec<Vec<f32>>,
 }
 
@@ -245,8 +245,8 @@ impl Means {
         let mean = |x: Tensor<3>| values_of(x.mean_dim(0).mean_dim(1));
         let stream = |x: &Option<Tensor<3>>| x.clone().expect("recorded in each layer");
         Self {
-            mixed: trace.layers.iter().map(|layer| mean(stream(&layer.mixed))).collect(),
-            mlps: trace.layers.iter().map(|layer| mean(stream(&layer.after) - stream(&layer.middle))).collect(),
+            z: trace.layers.iter().map(|layer| mean(stream(&layer.z))).collect(),
+            mlps: trace.layers.iter().map(|layer| mean(stream(&layer.resid_post) - stream(&layer.resid_mid))).collect(),
         }
     }
 }
@@ -259,7 +259,7 @@ pub fn switched(model: &Gpt, recipe: &ModelRecipe, switches: &Switches, means: O
         let Some((layer, place)) = place_of(recipe, head) else { continue };
         let size = recipe.head_width();
         let mean = means.filter(|_| off == Off::Mean);
-        let mean = mean.map(|means| &means.mixed[layer][place * size..(place + 1) * size]);
+        let mean = mean.map(|means| &means.z[layer][place * size..(place + 1) * size]);
         model = model.without_head(layer, place, mean);
     }
     for (&layer, &off) in switches.mlps.iter().filter(|(layer, _)| **layer < recipe.layers) {
