@@ -2,12 +2,12 @@ use super::*;
 use crate::protocol::Step;
 use crate::store::tests::ready;
 
-fn recipe() -> Recipe {
+pub(crate) fn recipe() -> Recipe {
     preset::find(PRESET).expect("built in").recipe
 }
 
 /// Our losses, each so far above nanoGPT's.
-fn points(above: f32) -> Vec<ValidationReport> {
+pub(crate) fn points(above: f32) -> Vec<ValidationReport> {
     let point = |reference: Reference| ValidationReport {
         step: Step(reference.step),
         train_loss: reference.train_loss,

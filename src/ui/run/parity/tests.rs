@@ -7,27 +7,11 @@ use egui_kittest::Harness;
 use egui_kittest::kittest::Queryable as _;
 
 use super::*;
-use crate::findings::nanogpt::{PRESET, REFERENCE, Reference, VALIDATION_TOKENS, text_fault};
-use crate::preset;
-use crate::protocol::{Event, Step, ValidationReport, WholeReport};
+use crate::findings::nanogpt::tests::{points, recipe};
+use crate::findings::nanogpt::{REFERENCE, VALIDATION_TOKENS, text_fault};
+use crate::protocol::{Event, Step, StepReport, ValidationReport, WholeReport};
 use crate::store::tests::{ready, step_report, store_at_start};
 use crate::ui::actions::{Action, PickPurpose, Theme};
-
-fn recipe() -> Recipe {
-    preset::find(PRESET).expect("built in").recipe
-}
-
-/// Our losses, each so far above nanoGPT's.
-fn points(above: f32) -> Vec<ValidationReport> {
-    let point = |reference: Reference| ValidationReport {
-        step: Step(reference.step),
-        train_loss: reference.train_loss,
-        validation_loss: reference.validation_loss + above,
-        best: false,
-        accuracy: None,
-    };
-    REFERENCE.map(point).to_vec()
-}
 
 /// A store of a parity run with these losses.
 fn store(points: Vec<ValidationReport>) -> RunStore {
@@ -36,13 +20,12 @@ fn store(points: Vec<ValidationReport>) -> RunStore {
     store.apply(Event::Ready(Box::new(report)));
     let training = recipe().training;
     let rate = |step: u64| training.learning_rate_at(step - 1);
-    let steps =
-        (1..=2000).map(|step| crate::protocol::StepReport { learning_rate: rate(step), ..step_report(step, 2.0) });
+    let steps = (1..=2000).map(|step| StepReport { learning_rate: rate(step), ..step_report(step, 2.0) });
     store.apply(Event::Progress(steps.collect()));
     let measured = points.len() == REFERENCE.len();
     points.into_iter().for_each(|point| store.apply(Event::Validated(point)));
     if measured {
-        let step = crate::protocol::Step(LAST_STEP);
+        let step = Step(LAST_STEP);
         store.apply(Event::EvaluatedWhole(WholeReport { step, loss: 1.9, tokens: VALIDATION_TOKENS - 1 }));
     }
     store
